@@ -7,6 +7,7 @@ is the contract as tests.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,9 +21,12 @@ from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
 from memos_agents.infrastructure.provenance.graph import ProvenanceGraph
 from memos_agents.infrastructure.provenance.values import Agent, Relation
-from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone, Vectors
+from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from memos_agents.infrastructure.vault.blobs import BlobStore
     from memos_agents.infrastructure.vault.view import Postings, View
 
@@ -228,7 +232,9 @@ class MemVault(Protocol):
         """Heads in order, `query.limit` at most."""
         ...
 
-    def relations(self, cube_ids: Sequence[str], scope: Scope, *, removed: bool = False) -> list[RelationRecord]:
+    def relations(
+        self, cube_ids: Sequence[str], scope: Scope, *, removed: bool = False
+    ) -> builtins.list[RelationRecord]:
         """Relations that touch any of the cubes and whose two ends `scope` admits, oldest first."""
         ...
 
@@ -239,7 +245,7 @@ class MemVault(Protocol):
         """
         ...
 
-    def log(self, query: LogQuery) -> list[LogEntry]:
+    def log(self, query: LogQuery) -> builtins.list[LogEntry]:
         """Commits that touched cubes in the scope, newest first."""
         ...
 
@@ -247,7 +253,7 @@ class MemVault(Protocol):
         """What one commit changed; `NotFound` unless `scope` admits every cube it touched."""
         ...
 
-    def tombstones(self, activity_id: str) -> list[Tombstone]:
+    def tombstones(self, activity_id: str) -> builtins.list[Tombstone]:
         """What the erasure with this activity left, sorted by cube and version; empty if it erased nothing."""
         ...
 
@@ -267,9 +273,9 @@ class MemVault(Protocol):
         """Name the current log position; an existing name is moved."""
         ...
 
-    def snapshots(self) -> list[Snapshot]: ...
+    def snapshots(self) -> builtins.list[Snapshot]: ...
 
-    def spaces(self) -> list[Space]: ...
+    def spaces(self) -> builtins.list[Space]: ...
 
     def open_space(self, fingerprint: str, dimension: int, *, make_default: bool = False) -> Space:
         """Return the space of this embedder, made if it is new. The first space is the default one."""
@@ -277,9 +283,10 @@ class MemVault(Protocol):
 
     def stats(self, scope: Scope) -> VaultStats: ...
 
-    def verify(self) -> list[Problem]:
+    def verify(self) -> builtins.list[Problem]:
         """Check everything that can be checked: content hashes, the log's hash chain, heads, stale marks, indexes,
-        blobs, tombstones. Reads the whole store."""
+        blobs, tombstones. Reads the whole store.
+        """
         ...
 
     def close(self) -> None: ...
@@ -295,7 +302,7 @@ class SupportsSearch(Protocol):
         """Versions with text but without a vector in `space`, in a stable order after `after`."""
         ...
 
-    def add_vectors(self, space: str, vectors: Mapping[VersionRef, Vectors]) -> None:
+    def add_vectors(self, space: str, vectors: Mapping[VersionRef, NDArray[np.float32]]) -> None:
         """Add vectors to versions that exist; idempotent. Unknown and erased versions are passed over."""
         ...
 

@@ -31,6 +31,10 @@ class BlobStore(Protocol):
         """Return the bytes, checked against their name. `NotFound`, or `IntegrityError` if they are damaged."""
         ...
 
+    def has(self, sha256: str) -> bool:
+        """Whether there is a blob of this name; its bytes are not read."""
+        ...
+
     def names(self) -> Iterator[str]:
         """Every blob's SHA-256, in no order."""
         ...
@@ -67,6 +71,9 @@ class MemoryBlobs:
             return self._data[sha256]
         except KeyError:
             raise _missing(sha256) from None
+
+    def has(self, sha256: str) -> bool:
+        return sha256 in self._data
 
     def names(self) -> Iterator[str]:
         return iter(list(self._data))
@@ -115,6 +122,9 @@ class FolderBlobs:
         except FileNotFoundError:
             raise _missing(sha256) from None
         return _checked(sha256, data)
+
+    def has(self, sha256: str) -> bool:
+        return self._path(sha256).exists()
 
     def names(self) -> Iterator[str]:
         for path in sorted(self._folder.glob("??/*")):
@@ -170,6 +180,9 @@ class FsspecBlobs:
         except FileNotFoundError:
             raise _missing(sha256) from None
         return _checked(sha256, data)
+
+    def has(self, sha256: str) -> bool:
+        return bool(self._files.exists(self._path(sha256)))
 
     def names(self) -> Iterator[str]:
         if self._files.exists(self._root):

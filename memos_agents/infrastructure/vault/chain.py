@@ -45,3 +45,17 @@ def related(source_id: str, kind: str, target_id: str) -> str:
     return f"relate {source_id} {kind} {target_id}"
 
 
+def unrelated(source_id: str, kind: str, target_id: str) -> str:
+    return f"unrelate {source_id} {kind} {target_id}"
+
+
+def ended(ref: str) -> str:
+    return f"end {ref}"
+
+
+def lifted(ref: str) -> str:
+    return f"lift {ref}"
+
+
+def erased(ref: str, content_hash: str) -> str:
+    return f"erase {ref} {content_hash}"

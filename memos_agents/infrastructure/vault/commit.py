@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.state import MemoryState
 from memos_agents.infrastructure.provenance.values import Activity, Derivation, Relation, Source
 
-Vectors: TypeAlias = Mapping[str, NDArray[np.float32]]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vectors: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """One vector for each space, by the space's fingerprint."""
 
 

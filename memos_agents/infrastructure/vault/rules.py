@@ -39,7 +39,9 @@ def cubes_named(commit: Commit) -> set[str]:
     return named
 
 
-def check_commit(commit: Commit, before: Mapping[str, Head], tenant: str, sources: frozenset[str] = frozenset()) -> None:
+def check_commit(
+    commit: Commit, before: Mapping[str, Head], tenant: str, sources: frozenset[str] = frozenset()
+) -> None:
     """Raise unless `commit` is legal for cubes whose heads are `before`. `sources`: ids of known outside sources.
 
     Order of effects: writes, transitions, invalidations, then edges, then erasures; each sees the ones before it.
@@ -53,6 +55,10 @@ def check_commit(commit: Commit, before: Mapping[str, Head], tenant: str, source
         head = _living(heads, step.cube_id)
         if step.expected_version not in (None, head.version):
             raise _moved(step.cube_id, step.expected_version, head.version)
+        if step.state is MemoryState.ERASED:
+            raise InvalidRequest(
+                f"erasing cube {step.cube_id!r} is not a step: name it in `erasures`, which removes its content"
+            )
         if step.state is not None:
             check_transition(step.cube_id, head.state, step.state, is_frozen=head.frozen)
             head = replace(head, state=step.state)
@@ -76,7 +82,10 @@ def check_commit(commit: Commit, before: Mapping[str, Head], tenant: str, source
         if relation.source_id == relation.target_id:
             raise InvalidRequest(f"a cube cannot be {relation.kind.value} itself ({relation.source_id!r})")
         _check_grant(
-            _living(heads, relation.target_id), _living(heads, relation.source_id).scope, "relate to", relation.target_id
+            _living(heads, relation.target_id),
+            _living(heads, relation.source_id).scope,
+            "relate to",
+            relation.target_id,
         )
     for cube_id in commit.erasures:
         _living(heads, cube_id)
@@ -102,7 +111,9 @@ def _after_write(write: Write, head: Head | None, tenant: str) -> Head:
     return Head(cube.version, cube.scope, state, frozen, is_believed=True, readers=cube.governance.readers)
 
 
-def _version_edges(commit: Commit, written: set[VersionRef], sources: frozenset[str]) -> Iterator[tuple[VersionRef, VersionRef]]:
+def _version_edges(
+    commit: Commit, written: set[VersionRef], sources: frozenset[str]
+) -> Iterator[tuple[VersionRef, VersionRef]]:
     """Edges between versions. `derived` must be new and `source` must not come later in the commit: so, no cycles."""
     order = {write.cube.ref: position for position, write in enumerate(commit.writes)}
     for derivation in commit.derivations:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memos_agents.cube.memcube import VersionRef
 
 Posting: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Rows of a `View` (ascending) that hold a term, and how often each holds it."""
+"""Rows of a `View` (ascending) that hold a term, and how often each holds it, counted up to 8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

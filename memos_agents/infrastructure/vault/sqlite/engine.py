@@ -1,0 +1,229 @@
+"""Connections: one writer that commits many callers' work with one fsync, and a pool of readers."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar, cast
+
+from memos_agents.errors import BackendUnavailable, IntegrityError
+from memos_agents.infrastructure.vault.sqlite.opening import Durability, open_connection
+
+T = TypeVar("T")
+MAX_GROUP = 64
+
+
+class _Task(Generic[T]):
+    """One caller's work and, when `is_done`, what came of it."""
+
+    __slots__ = ("error", "is_done", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.work = work
+        self.is_done = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class Hooks(Protocol):
+    """What a vault does around a group of commits."""
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """The group's transaction has begun."""
+        ...
+
+    def end(self, *, is_committed: bool) -> None:
+        """It was committed, or all of it is gone."""
+        ...
+
+    def forget(self) -> None:
+        """One caller's rows are gone again: caches of rowids must not be trusted."""
+        ...
+
+
+class Engine:
+    """Access to one store file."""
+
+    def __init__(self, path: Path, *, durability: Durability, readonly: bool, hooks: Hooks) -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._is_readonly = readonly
+        self._hooks = hooks
+        self._tasks: deque[_Task[object]] = deque()
+        self._leading = threading.Lock()
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._is_closed = False
+        self._writer = None if readonly else open_connection(path, durability=durability, readonly=False)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction; when this returns, what it wrote is durable. If it raises, nothing happened.
+
+        Callers that come while another one is committing are committed together: whoever gets the lock runs the work
+        of everybody waiting, each behind a savepoint, and pays one fsync for all of them.
+        """
+        task: _Task[object] = _Task(cast("Callable[[sqlite3.Connection], object]", work))
+        self._tasks.append(task)
+        with self._leading:
+            if not task.is_done:
+                self._lead()
+        if task.error is not None:
+            raise task.error
+        return cast(T, task.result)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[sqlite3.Connection]:
+        """The writer's connection outside a transaction, while nobody else in this process writes."""
+        with self._leading, self.translated():
+            yield self._open_writer()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside a read transaction: everything read from it is of one moment."""
+        if self._is_closed:
+            raise _closed()
+        with self.translated():
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = open_connection(self._path, durability=self._durability, readonly=True)
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if self._is_closed:
+                    connection.close()
+                else:
+                    self._readers.append(connection)
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy to a new file, without holding up writers for long."""
+        source = open_connection(self._path, durability=self._durability, readonly=True)
+        target = sqlite3.connect(path)
+        try:
+            source.backup(target, pages=4096)
+            target.execute("PRAGMA journal_mode=WAL")
+        finally:
+            target.close()
+            source.close()
+
+    def size_bytes(self) -> int:
+        """Bytes of the file and its log."""
+        files = (self._path, Path(f"{self._path}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        """Close every connection; a call that is running ends first."""
+        with self._leading:
+            self._is_closed = True
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            while self._readers:
+                self._readers.pop().close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours, without repeating stored content."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._is_closed:
+            raise _closed()
+        if self._writer is None:
+            raise BackendUnavailable(
+                f"the store {str(self._path)!r} was opened with readonly=True; open it without to write"
+            )
+        return self._writer
+
+    def _lead(self) -> None:
+        group: list[_Task[object]] = []
+        while self._tasks and len(group) < MAX_GROUP:
+            group.append(self._tasks.popleft())
+        try:
+            with self.translated():
+                self._run(group)
+        except BaseException as error:  # whoever waits must learn that its work is not durable
+            self._hooks.end(is_committed=False)
+            lost = (
+                error if isinstance(error, Exception) else BackendUnavailable("the commit was interrupted; try again")
+            )
+            for task in group:
+                task.error = task.error or lost
+                task.result = None
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            for task in group:
+                task.is_done = True
+
+    def _run(self, group: list[_Task[object]]) -> None:
+        connection = self._open_writer()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._hooks.begin(connection)
+            for task in group:
+                self._run_one(connection, task)
+            connection.execute("COMMIT")
+            self._hooks.end(is_committed=True)
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _run_one(self, connection: sqlite3.Connection, task: _Task[object]) -> None:
+        connection.execute("SAVEPOINT task")
+        try:
+            task.result = task.work(connection)
+        except Exception as error:
+            if not connection.in_transaction:  # SQLite gave up the whole transaction: disk full, I/O error
+                raise
+            connection.execute("ROLLBACK TO task")
+            self._hooks.forget()
+            task.error = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
+        connection.execute("RELEASE task")
+
+
+def translate(error: sqlite3.Error, path: Path) -> Exception:
+    """Our error for one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    where = f"the store {str(path)!r}"
+    primary = code & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BackendUnavailable(f"{where} is locked by another process; try again")
+    if primary == sqlite3.SQLITE_FULL:
+        return BackendUnavailable(
+            f"there is no room left on the disk of {where}; nothing was written; free some and retry"
+        )
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return IntegrityError(f"{where} is damaged ({error}); restore it from a backup")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH):
+        return BackendUnavailable(
+            f"{where} cannot be written or opened ({error}); check its file, folder and permissions"
+        )
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error).lower():
+        return _closed()
+    return BackendUnavailable(f"{where} could not serve the call: {error}")
+
+
+def _closed() -> BackendUnavailable:
+    return BackendUnavailable("the store is closed; open it again with MemOS.open(...)")
+
+
+def chunks(items: list[T], size: int = 500) -> Iterator[tuple[str, list[T]]]:
+    """Cut `items` for `IN (…)`: gives the question marks and the values of each piece."""
+    for start in range(0, len(items), size):
+        piece = items[start : start + size]
+        yield ",".join("?" * len(piece)), piece

@@ -1,0 +1,116 @@
+"""Names and their rowids: tenants, users, agents, sessions and vector spaces, cached because they never change."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from memos_agents.cube.scope import Scope
+from memos_agents.errors import NotFound
+from memos_agents.infrastructure.vault.chain import GENESIS
+from memos_agents.infrastructure.vault.sqlite.schema import AGENT, SESSION, USER
+
+UNKNOWN = -1
+"""A rowid that no row has: a name that was never stored matches nothing."""
+
+
+class Names:
+    """Looks up one tenant's names. `forget` after a rollback: cached rows may be gone."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant_name = tenant
+        self._tenant: int | None = None
+        self._rids: dict[tuple[int, str], int] = {}
+        self._values: dict[int, str] = {}
+        self._scopes: dict[tuple[int, int, int], Scope] = {}
+        self._spaces: dict[str, tuple[int, int]] = {}
+
+    def forget(self) -> None:
+        self._tenant = None
+        self._rids, self._values, self._scopes, self._spaces = {}, {}, {}, {}
+
+    def tenant(self, connection: sqlite3.Connection) -> int:
+        """The tenant's rowid; `UNKNOWN` before its first commit."""
+        if self._tenant is None:
+            row = connection.execute("SELECT rid FROM tenant WHERE name=?", (self._tenant_name,)).fetchone()
+            if row is None:
+                return UNKNOWN
+            self._tenant = row[0]
+        return self._tenant
+
+    def tail(self, connection: sqlite3.Connection) -> tuple[int, int, int | None, bytes]:
+        """(rowid, last seq, last time in microseconds, last chain link); makes the tenant if it is new."""
+        row = connection.execute(
+            "SELECT rid, seq, at_us, chain FROM tenant WHERE name=?", (self._tenant_name,)
+        ).fetchone()
+        if row is None:
+            connection.execute("INSERT INTO tenant(name, chain) VALUES(?,?)", (self._tenant_name, GENESIS))
+            return self.tail(connection)
+        self._tenant = row[0]
+        return row[0], row[1], row[2], row[3]
+
+    def scope_rids(self, connection: sqlite3.Connection, scope: Scope, *, make: bool = False) -> tuple[int, int, int]:
+        """Rowids of user, agent and session; 0 for an unbound one, `UNKNOWN` for a name never stored."""
+        return (
+            self._rid(connection, USER, scope.user_id, make=make),
+            self._rid(connection, AGENT, scope.agent_id, make=make),
+            self._rid(connection, SESSION, scope.session_id, make=make),
+        )
+
+    def scope(self, connection: sqlite3.Connection, user: int, agent: int, session: int) -> Scope:
+        """Inverse of `scope_rids`."""
+        key = (user, agent, session)
+        found = self._scopes.get(key)
+        if found is None:
+            found = Scope(
+                tenant=self._tenant_name,
+                user_id=self._value(connection, user),
+                agent_id=self._value(connection, agent),
+                session_id=self._value(connection, session),
+            )
+            self._scopes[key] = found
+        return found
+
+    def space(self, connection: sqlite3.Connection, fingerprint: str) -> tuple[int, int]:
+        """(rowid, dimension) of a vector space; `NotFound` if it was not opened."""
+        found = self._spaces.get(fingerprint)
+        if found is None:
+            found = connection.execute(
+                "SELECT rid, dimension FROM space WHERE tenant=? AND fingerprint=?",
+                (self.tenant(connection), fingerprint),
+            ).fetchone()
+            if found is None:
+                raise NotFound(f"there is no vector space {fingerprint!r} in this store; open it first")
+            self._spaces[fingerprint] = found
+        return found
+
+    def drop_space(self, fingerprint: str) -> None:
+        self._spaces.pop(fingerprint, None)
+
+    def _rid(self, connection: sqlite3.Connection, field: int, value: str | None, *, make: bool) -> int:
+        if value is None:
+            return 0
+        rid = self._rids.get((field, value))
+        if rid is not None:
+            return rid
+        row = connection.execute(
+            "SELECT rid FROM name WHERE tenant=? AND field=? AND value=?", (self.tenant(connection), field, value)
+        ).fetchone()
+        if row is None:
+            if not make:
+                return UNKNOWN
+            row = connection.execute(
+                "INSERT INTO name(tenant, field, value) VALUES(?,?,?) RETURNING rid",
+                (self.tenant(connection), field, value),
+            ).fetchone()
+        rid = int(row[0])
+        self._rids[field, value] = rid
+        return rid
+
+    def _value(self, connection: sqlite3.Connection, rid: int) -> str | None:
+        if rid == 0:
+            return None
+        value = self._values.get(rid)
+        if value is None:
+            (value,) = connection.execute("SELECT value FROM name WHERE rid=?", (rid,)).fetchone()
+            self._values[rid] = value
+        return value

@@ -1,0 +1,415 @@
+"""SqliteVault: the embedded default, one file that several threads and processes share."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_agents.cube.canonical import JSON
+from memos_agents.cube.memcube import MemCube, VersionRef
+from memos_agents.cube.moment import from_microseconds, to_microseconds, utc
+from memos_agents.cube.scope import Scope, check_name
+from memos_agents.cube.state import MemoryState
+from memos_agents.errors import BackendUnavailable, IncompatibleModel, InvalidRequest, NotFound
+from memos_agents.infrastructure.provenance.graph import ProvenanceGraph
+from memos_agents.infrastructure.vault.base import (
+    Direction,
+    Effects,
+    ListQuery,
+    LogEntry,
+    LogQuery,
+    Problem,
+    Record,
+    RelationRecord,
+    Snapshot,
+    Space,
+    VaultStats,
+    ViewQuery,
+)
+from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
+from memos_agents.infrastructure.vault.columns import pack_vector
+from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
+from memos_agents.infrastructure.vault.sqlite.apply import Applier
+from memos_agents.infrastructure.vault.sqlite.checking import Checks
+from memos_agents.infrastructure.vault.sqlite.engine import Engine
+from memos_agents.infrastructure.vault.sqlite.lineage import Lineage
+from memos_agents.infrastructure.vault.sqlite.names import Names
+from memos_agents.infrastructure.vault.sqlite.opening import Durability, prepare
+from memos_agents.infrastructure.vault.sqlite.reading import Reader
+from memos_agents.infrastructure.vault.sqlite.restoring import restore, version_rid
+from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER, STATES, TYPES
+from memos_agents.infrastructure.vault.sqlite.scrubbing import delete_doomed_blobs, is_scrubbed, scrub
+from memos_agents.infrastructure.vault.sqlite.searching import Searching, SqliteSearchView
+from memos_agents.infrastructure.vault.sqlite.transfer import Records
+from memos_agents.infrastructure.vault.sqlite.uses import PendingUses
+
+T = TypeVar("T")
+_ERASED = STATE_NUMBER[MemoryState.ERASED]
+
+
+class SqliteVault:
+    """One tenant's cubes in a file, with its log beside it (`-wal`, `-shm`) and payload bytes in `FILE.blobs/`.
+
+    Every commit is durable when it returns: `durability="full"` survives a power cut, "relaxed" a killed process
+    (SQLite's synchronous=FULL and NORMAL). Threads share one fsync (group commit); processes take turns.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        tenant: str = "default",
+        durability: Durability = "full",
+        readonly: bool = False,
+        blobs: BlobStore | None = None,
+    ) -> None:
+        if durability not in ("full", "relaxed"):
+            raise InvalidRequest(f"durability is {durability!r}; possible: 'full' or 'relaxed'")
+        self._path = Path(path)
+        self._tenant = check_name(tenant, what="tenant")
+        self._is_readonly = readonly
+        prepare(self._path, durability=durability, readonly=readonly)
+        self._blobs: BlobStore = FolderBlobs(Path(f"{self._path}.blobs")) if blobs is None else blobs
+        self._names = Names(self._tenant)
+        self._uses = PendingUses()
+        self._engine = Engine(self._path, durability=durability, readonly=readonly, hooks=self)
+        self._reader = Reader(self._tenant, self._names, self._uses.pending)
+        self._applier = Applier(self._tenant, self._names, self._blobs.has)
+        self._searching = Searching(self._engine, self._reader, self._names)
+        self._closing = threading.Lock()
+
+    @property
+    def tenant(self) -> str:
+        return self._tenant
+
+    @property
+    def blobs(self) -> BlobStore:
+        return self._blobs
+
+    @property
+    def is_readonly(self) -> bool:
+        return self._is_readonly
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    # -- what changes the store
+
+    def commit(self, commit: Commit) -> CommitResult:
+        result = self._engine.write(lambda connection: self._applier.apply(connection, commit))
+        if result.erased and not result.is_repeated:
+            self._forget_blobs()
+        return result
+
+    def restore(self, records: Iterable[Mapping[str, JSON]], commit: Commit) -> dict[str, int]:
+        return self._engine.write(lambda connection: restore(connection, self._applier, self._reader, records, commit))
+
+    def touch(self, cube_ids: Iterable[str], at: datetime) -> None:
+        if self._is_readonly:
+            raise BackendUnavailable(
+                f"the store {str(self._path)!r} was opened with readonly=True; open it without to write"
+            )
+        if self._engine.is_closed:
+            raise BackendUnavailable("the store is closed; open it again with MemOS.open(...)")
+        self._uses.add(set(cube_ids), to_microseconds(utc(at, what="at")))
+
+    def acquire_lease(self, name: str, owner: str, seconds: float, now: datetime) -> Lease:
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise InvalidRequest(f"a lease of {seconds!r} seconds ends before it begins")
+        now_us = to_microseconds(utc(now, what="now"))
+        expires_us = now_us + round(seconds * 1_000_000)
+
+        def take(connection: sqlite3.Connection) -> Lease:
+            tenant = self._names.tail(connection)[0]
+            row = connection.execute(
+                "SELECT owner, token, expires_us FROM lease WHERE tenant=? AND name=?", (tenant, name)
+            ).fetchone()
+            is_held = row is not None and now_us < row[2]
+            if is_held and row[0] != owner:
+                until = from_microseconds(row[2]).isoformat()
+                raise BackendUnavailable(f"the lease {name!r} is held by another owner until {until}")
+            token = (row[1] if row else 0) + (0 if is_held else 1)
+            connection.execute(
+                "INSERT OR REPLACE INTO lease(tenant, name, owner, token, expires_us) VALUES(?,?,?,?,?)",
+                (tenant, name, owner, token, expires_us),
+            )
+            return Lease(name=name, owner=owner, token=token, expires_at=from_microseconds(expires_us))
+
+        return self._engine.write(take)
+
+    def release_lease(self, lease: Lease) -> None:
+        self._engine.write(
+            lambda connection: connection.execute(  # the row stays, so that the next token is a greater one
+                "UPDATE lease SET expires_us=? WHERE tenant=? AND name=? AND owner=? AND token=?",
+                (-(2**62), self._names.tail(connection)[0], lease.name, lease.owner, lease.token),
+            )
+        )
+
+    def set_snapshot(self, name: str, now: datetime) -> Snapshot:
+        at = utc(now, what="now")
+
+        def mark(connection: sqlite3.Connection) -> Snapshot:
+            tenant, seq, _, _ = self._names.tail(connection)
+            connection.execute(
+                "INSERT OR REPLACE INTO snapshot(tenant, name, seq, at_us) VALUES(?,?,?,?)",
+                (tenant, name, seq, to_microseconds(at)),
+            )
+            return Snapshot(name=name, seq=seq, at=at)
+
+        return self._engine.write(mark)
+
+    def open_space(self, fingerprint: str, dimension: int, *, make_default: bool = False) -> Space:
+        if dimension < 1:
+            raise InvalidRequest(f"a vector space cannot have dimension {dimension}")
+        known = {space.fingerprint: space for space in self.spaces()}
+        found = known.get(fingerprint)
+        if found is not None and found.dimension != dimension:
+            raise IncompatibleModel(
+                f"vector space {fingerprint!r} has dimension {found.dimension}, not {dimension}",
+                found=found.dimension,
+                expected=dimension,
+            )
+        if found is not None and (found.is_default or not make_default):
+            return found
+
+        def make(connection: sqlite3.Connection) -> None:
+            tenant = self._names.tail(connection)[0]
+            if make_default:
+                connection.execute("UPDATE space SET is_default=0 WHERE tenant=?", (tenant,))
+            connection.execute(
+                "INSERT INTO space(tenant, fingerprint, dimension, is_default) SELECT ?, ?, ?, "
+                "NOT EXISTS (SELECT 1 FROM space WHERE tenant=? AND is_default) "
+                "ON CONFLICT(tenant, fingerprint) DO UPDATE SET is_default=excluded.is_default",
+                (tenant, fingerprint, dimension, tenant),
+            )
+
+        self._engine.write(make)
+        return next(space for space in self.spaces() if space.fingerprint == fingerprint)
+
+    def add_vectors(self, space: str, vectors: Mapping[VersionRef, NDArray[np.float32]]) -> None:
+        def add(connection: sqlite3.Connection) -> None:
+            tenant = self._names.tail(connection)[0]
+            rid, dimension = self._names.space(connection, space)
+            packed = [(ref, pack_vector(vector, dimension)) for ref, vector in vectors.items()]
+            for ref, data in packed:
+                version = version_rid(connection, tenant, ref)
+                connection.execute(
+                    "INSERT OR REPLACE INTO vector(space, version, data) SELECT ?, rid, ? FROM version WHERE rid=? AND body IS NOT NULL",
+                    (rid, data, version),
+                )
+            connection.execute("UPDATE tenant SET vector_epoch=vector_epoch+1 WHERE rid=?", (tenant,))
+
+        self._engine.write(add)
+
+    def drop_space(self, fingerprint: str) -> None:
+        def drop(connection: sqlite3.Connection) -> None:
+            tenant = self._names.tail(connection)[0]
+            row = connection.execute(
+                "SELECT rid FROM space WHERE tenant=? AND fingerprint=?", (tenant, fingerprint)
+            ).fetchone()
+            if row is not None:
+                connection.execute("DELETE FROM vector WHERE space=?", row)
+                connection.execute("DELETE FROM space WHERE rid=?", row)
+                connection.execute("UPDATE tenant SET vector_epoch=vector_epoch+1 WHERE rid=?", (tenant,))
+
+        self._engine.write(drop)
+        self._names.drop_space(fingerprint)
+        self._searching.forget()
+
+    def scrub(self) -> bool:
+        self._forget_blobs()
+        with self._engine.exclusive() as connection:
+            return scrub(connection)
+
+    # -- what reads it
+
+    def get(self, cube_ids: Sequence[str], scope: Scope) -> dict[str, MemCube]:
+        return self._read(lambda connection: self._reader.heads(connection, cube_ids, scope))
+
+    def versions(self, refs: Sequence[VersionRef], scope: Scope) -> dict[VersionRef, MemCube]:
+        return self._read(
+            lambda connection: self._reader.versions(connection, [VersionRef(*ref) for ref in refs], scope)
+        )
+
+    def history(self, cube_id: str, scope: Scope) -> builtins.list[MemCube]:
+        return self._read(lambda connection: self._reader.history(connection, cube_id, scope))
+
+    def find_key(self, scope: Scope, collection: str, key: str) -> MemCube | None:
+        return self._read(lambda connection: self._reader.by_key(connection, scope, collection, key))
+
+    def list(self, query: ListQuery) -> builtins.list[MemCube]:
+        return self._read(lambda connection: self._reader.list(connection, query))
+
+    def relations(
+        self, cube_ids: Sequence[str], scope: Scope, *, removed: bool = False
+    ) -> builtins.list[RelationRecord]:
+        return self._read(lambda connection: self._reader.relations(connection, cube_ids, scope, removed=removed))
+
+    def lineage(self, ref: VersionRef, direction: Direction, depth: int | None, scope: Scope) -> ProvenanceGraph:
+        root = VersionRef(*ref)
+        return self._read(lambda connection: Lineage(self._reader, connection, scope).graph(root, direction, depth))
+
+    def log(self, query: LogQuery) -> builtins.list[LogEntry]:
+        return self._read(lambda connection: self._reader.log(connection, query))
+
+    def effects(self, activity_id: str, scope: Scope) -> Effects:
+        found = self._read(lambda connection: self._reader.effects(connection, activity_id, scope))
+        if found is None:
+            raise NotFound(f"there is no activity {activity_id!r}", activity_id=activity_id)
+        return found
+
+    def tombstones(self, activity_id: str) -> builtins.list[Tombstone]:
+        return self._read(lambda connection: self._reader.tombstones(connection, activity_id))
+
+    def snapshots(self) -> builtins.list[Snapshot]:
+        def read(connection: sqlite3.Connection) -> builtins.list[Snapshot]:
+            rows = connection.execute(
+                "SELECT name, seq, at_us FROM snapshot WHERE tenant=? ORDER BY name", (self._names.tenant(connection),)
+            )
+            return [Snapshot(name=name, seq=seq, at=from_microseconds(at_us)) for name, seq, at_us in rows]
+
+        return self._read(read)
+
+    def spaces(self) -> builtins.list[Space]:
+        return self._read(self._spaces)
+
+    def stats(self, scope: Scope) -> VaultStats:
+        self._store_uses()
+        is_whole = scope.is_everything and scope.tenant == self._tenant
+        blob_bytes = self._blobs.size_bytes() if is_whole else None
+        return self._read(lambda connection: self._stats(connection, scope, blob_bytes, is_whole=is_whole))
+
+    def verify(self) -> builtins.list[Problem]:
+        with self._engine.read() as connection:
+            return [*Checks(connection, self._names, self._tenant, self._blobs)]
+
+    def search_view(self, query: ViewQuery) -> SqliteSearchView:
+        return self._searching.view(query)
+
+    def missing_vectors(self, space: str, limit: int, after: VersionRef | None = None) -> builtins.list[MemCube]:
+        def read(connection: sqlite3.Connection) -> builtins.list[VersionRef]:
+            rid, _ = self._names.space(connection, space)
+            rows = connection.execute(
+                "SELECT c.id, v.n FROM cube c JOIN version v ON v.cube = c.rid WHERE c.tenant=? AND (c.id, v.n) > (?, ?) "
+                "AND v.body IS NOT NULL AND json_extract(v.body, '$.payload.text') <> '' "
+                "AND NOT EXISTS (SELECT 1 FROM vector x WHERE x.space = ? AND x.version = v.rid) ORDER BY c.id, v.n LIMIT ?",
+                (self._names.tenant(connection), *(after or ("", 0)), rid, limit),
+            )
+            return [VersionRef(*row) for row in rows]
+
+        refs = self._read(read)
+        found = self.versions(refs, Scope.everything(self._tenant))
+        return [found[ref] for ref in refs if ref in found]
+
+    def is_scrubbed(self, seq: int) -> bool:
+        return self._read(lambda connection: is_scrubbed(connection, self._names.tenant(connection), seq))
+
+    def records(self, scope: Scope) -> Iterator[Record]:
+        self._store_uses()
+        with self._engine.read() as connection:
+            yield from Records(self._reader, connection, scope)
+
+    def backup(self, path: Path) -> None:
+        """Write a copy as of one moment to a new file while the store is in use; blobs go to `PATH.blobs/`.
+
+        Takes about a second for 500 MB. Raises `InvalidRequest` if there is such a file already.
+        """
+        if path.exists():
+            raise InvalidRequest(f"{str(path)!r} exists already; a backup never overwrites, name a new file")
+        self._store_uses()
+        copies = FolderBlobs(Path(f"{path}.blobs"))
+        with self._engine.read() as connection:
+            names = [row[0] for row in connection.execute("SELECT DISTINCT sha256 FROM blob")]
+            for name in names:
+                copies.put(self._blobs.get(name))
+        with self._engine.translated():
+            self._engine.copy_to(path)
+
+    def close(self) -> None:
+        with self._closing:
+            if self._engine.is_closed:
+                return
+            self._store_uses()
+            self._engine.close()
+
+    # -- what the engine calls around a group of commits
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        self._uses.store(connection, self._names.tenant(connection))
+
+    def end(self, *, is_committed: bool) -> None:
+        self._uses.settle(is_stored=is_committed)
+        if not is_committed:
+            self.forget()
+
+    def forget(self) -> None:
+        self._names.forget()
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._engine.read() as connection:
+            return work(connection)
+
+    def _store_uses(self) -> None:
+        if self._uses.pending() and not self._is_readonly:
+            self._engine.write(lambda connection: None)
+
+    def _forget_blobs(self) -> None:
+        self._engine.write(lambda connection: delete_doomed_blobs(connection, self._blobs))
+
+    def _spaces(self, connection: sqlite3.Connection) -> builtins.list[Space]:
+        rows = connection.execute(
+            "SELECT fingerprint, dimension, is_default FROM space WHERE tenant=? ORDER BY is_default DESC, fingerprint",
+            (self._names.tenant(connection),),
+        )
+        return [Space(fingerprint=name, dimension=size, is_default=bool(first)) for name, size, first in rows]
+
+    def _stats(
+        self, connection: sqlite3.Connection, scope: Scope, blob_bytes: int | None, *, is_whole: bool
+    ) -> VaultStats:
+        owner, values = self._reader.owner(connection, scope)
+        states = connection.execute(f"SELECT c.state, count(*) FROM cube c WHERE {owner} GROUP BY c.state", values)
+        by_state = {STATES[state].value: count for state, count in states}
+        living = f"{owner} AND c.state <> {_ERASED}"
+        types = connection.execute(
+            f"SELECT v.memory_type, count(*) FROM cube c JOIN version v ON v.rid = c.head WHERE {living} GROUP BY v.memory_type",
+            values,
+        )
+        by_type = {TYPES[kind].value: count for kind, count in types}
+        cubes, versions, stale, uses = connection.execute(
+            "SELECT count(*), coalesce(sum(c.version), 0), coalesce(sum(v.stale), 0), coalesce(sum(u.count), 0) FROM cube c "
+            f"JOIN version v ON v.rid = c.head LEFT JOIN usage u ON u.cube = c.rid WHERE {living}",
+            values,
+        ).fetchone()
+        target, more = self._reader.owner(connection, scope, "b")
+        (relations,) = connection.execute(
+            "SELECT count(*) FROM relation r JOIN cube c ON c.rid = r.source JOIN cube b ON b.rid = r.target "
+            f"WHERE r.removed_us IS NULL AND {owner} AND {target}",
+            (*values, *more),
+        ).fetchone()
+        tail = connection.execute(
+            "SELECT seq, erased_seq > scrubbed_seq FROM tenant WHERE rid=?", (self._names.tenant(connection),)
+        ).fetchone() or (0, 0)
+        return VaultStats(
+            cubes=cubes,
+            versions=versions,
+            by_state=by_state,
+            by_type=by_type,
+            relations=relations,
+            stale=stale,
+            uses=uses,
+            commits=tail[0] if is_whole else None,
+            size_bytes=self._engine.size_bytes() if is_whole else None,
+            blob_bytes=blob_bytes,
+            spaces=tuple(self._spaces(connection)),
+            pending_scrubs=tail[1] if is_whole else 0,
+        )

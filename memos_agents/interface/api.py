@@ -1,0 +1,208 @@
+"""MemOS: memory as a resource that an application manages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from memos_agents.cube.identity import IdSource
+from memos_agents.cube.scope import Scope, check_name
+from memos_agents.errors import InvalidRequest
+from memos_agents.infrastructure.vault.base import (
+    MemVault,
+    Snapshot,
+    SupportsBackup,
+    SupportsRecords,
+    SupportsScrub,
+    SupportsSearch,
+)
+from memos_agents.infrastructure.vault.commit import Commit
+from memos_agents.interface import arguments
+from memos_agents.interface.opening import embedder_of, open_vault
+from memos_agents.interface.reading import FilePath, local_path
+from memos_agents.interface.results import LoadReport, ReembedReport, VerifyReport
+from memos_agents.interface.store import Progress, Store, bind_space, fill_space
+from memos_agents.interface.views import Front
+
+if TYPE_CHECKING:
+    from memos_agents.models.base import Embedder
+
+
+class MemOS(Front):
+    """An open store of memories. Every method may be called from any thread.
+
+    >>> from memos_agents import MemOS
+    >>> from memos_agents.testing import HashEmbedder
+    >>> with MemOS.open(":memory:", embedder=HashEmbedder(dimension=64)) as memos:
+    ...     moved = memos.add("I moved to Lisbon in May.", user_id="mara")[0]
+    ...     moved = memos.update(moved.id, "I moved to Porto in May.", expected_version=1)
+    ...     hit = memos.search("Where did Mara move to?", user_id="mara")[0]
+    ...     print(hit.cube.text, hit.cube.version, [cube.text for cube in memos.history(moved.id)])
+    I moved to Porto in May. 2 ['I moved to Lisbon in May.', 'I moved to Porto in May.']
+    """
+
+    def __init__(
+        self,
+        vault: MemVault,
+        *,
+        embedder: Embedder | None,
+        clock: Callable[[], datetime] | None = None,
+        ids: IdSource | None = None,
+        cache_dir: FilePath | None = None,
+    ) -> None:
+        """Put a front on a vault that you opened, and will close, yourself. Usually you want `MemOS.open`."""
+        if embedder is not None and not bind_space(vault, embedder, "this vault"):
+            embedder = None  # an empty vault that cannot be written has no vectors to compare with
+        self._store = Store(vault, embedder=embedder, clock=clock, ids=ids, owns_vault=False)
+        self.cache_dir = cache_dir
+
+    @classmethod
+    def open(
+        cls,
+        target: str | PathLike[str] = "memos.db",
+        *,
+        tenant: str = "default",
+        auth: tuple[str, str] | None = None,
+        database: str | None = None,
+        allow_insecure: bool = False,
+        embedder: object | None = None,
+        durability: Literal["full", "relaxed"] = "full",
+        cache_dir: FilePath | None = None,
+        clock: Callable[[], datetime] | None = None,
+        readonly: bool = False,
+        reembed: bool = False,
+    ) -> MemOS:
+        """Open a store, made if it is not there: a file, or ":memory:" for one that ends with the process.
+
+        `embedder`: None for the built-in one (offline, on the CPU), an `Embedder`, a sentence-transformers, LangChain
+        or LlamaIndex embedding, or "none": search by words only, which opens any store whatever made its vectors. A
+        store is bound to the embedder that made its vectors: another one raises `IncompatibleModel`, unless `reembed`
+        converts the store first (see `MemOS.reembed`).
+
+        `durability` "full" syncs every commit to the disk; "relaxed" may lose the last ones at a power cut, never the
+        order. `clock` replaces the system's time. `cache_dir` is where downloaded model weights are kept. `auth`,
+        `database` and `allow_insecure` are for servers and refused for a file.
+        """
+        name = check_name(tenant, what="tenant")
+        model = embedder_of(embedder)
+        vault = open_vault(
+            target, tenant=name, durability=durability, readonly=readonly, for_servers=(auth, database, allow_insecure)
+        )
+        try:
+            converts = reembed and model is not None
+            memos = cls(vault, embedder=None if converts else model, clock=clock, cache_dir=cache_dir)
+            if reembed and model is not None:
+                memos.reembed(model)
+        except BaseException:
+            vault.close()
+            raise
+        memos._store.owns_vault = True
+        return memos
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._store.is_closed else "open"
+        return f"<MemOS, tenant {self.tenant!r}, {state}>"
+
+    def close(self) -> None:
+        """Close the store; closing twice is fine, every other call afterwards raises `BackendUnavailable`."""
+        self._store.close()
+
+    def load(
+        self,
+        path: FilePath,
+        *,
+        format: str = "memcube",
+        progress: Progress | None = None,
+        commit_key: str | None = None,
+    ) -> LoadReport:
+        """Read a bundle that `export` wrote, with its ids, versions, times and provenance; all or nothing.
+
+        What is here already and equal is skipped; what differs raises `VersionConflict`. Digests are checked before
+        anything is written (`IntegrityError`). Texts without a vector of this store's embedder are embedded afterwards.
+        """
+        if format != "memcube":
+            raise InvalidRequest(f"format {format!r} cannot be read by this release; it reads 'memcube'")
+        vault = self._store.vault
+        if not isinstance(vault, SupportsRecords):
+            raise InvalidRequest(f"{type(vault).__name__} cannot load bundles")
+        from memos_agents.infrastructure.exchange.bundle import read_bundle
+
+        once = None if commit_key is None else check_name(commit_key, what="commit_key")
+        bundle = read_bundle(local_path(path))
+        for _, data in bundle.blobs():
+            vault.blobs.put(data)
+        activity = self._activity("load", arguments.agent_of(None), {"format": format})
+        counts = vault.restore(bundle.records(), Commit(activity=activity, key=once))
+        embedder = self._store.embedder
+        embedded = 0 if embedder is None else fill_space(vault, embedder, progress)
+        return LoadReport(activity_id=activity.id, counts=counts, embedded=embedded)
+
+    def backup(self, path: FilePath) -> None:
+        """Copy the whole store, all tenants, to a new file while it is in use; the copy is one consistent moment."""
+        vault = self._store.vault
+        if not isinstance(vault, SupportsBackup):
+            raise InvalidRequest(f"{type(vault).__name__} cannot copy itself; use export() instead")
+        vault.backup(local_path(path))
+
+    def reembed(self, embedder: object, *, progress: Progress | None = None) -> ReembedReport:
+        """Convert the store to another embedder; every version keeps everything but its vectors.
+
+        Resumable: vectors are added beside the old ones in batches, then the new space becomes the default, then the
+        old default is dropped. Killed in between, the store opens with the old embedder as before, and the next call
+        goes on where it was. With the present embedder, only what has no vector yet is embedded.
+        """
+        vault, model = self._store.vault, embedder_of(embedder)
+        if model is None:
+            raise InvalidRequest("reembed() needs an embedder that makes vectors")
+        if not isinstance(vault, SupportsSearch):
+            raise InvalidRequest(f"{type(vault).__name__} keeps no vectors")
+        old = [space.fingerprint for space in vault.spaces() if space.is_default]
+        vault.open_space(model.fingerprint, model.dimension)
+        embedded = 0
+        while added := fill_space(vault, model, progress):
+            embedded += added
+        vault.open_space(model.fingerprint, model.dimension, make_default=True)
+        self._store.embedder = model
+        dropped = tuple(name for name in old if name != model.fingerprint)
+        while added := fill_space(vault, model):  # what was written with the old embedder up to the switch
+            embedded += added
+        for name in dropped:
+            vault.drop_space(name)
+        return ReembedReport(fingerprint=model.fingerprint, embedded=embedded, dropped=dropped)
+
+    def verify(self) -> VerifyReport:
+        """Check the whole store: hashes, the log's chain, heads, stale marks, indexes, blobs, tombstones.
+
+        Reads everything.
+        """
+        vault = self._store.vault
+        problems = tuple(vault.verify())
+        stats = vault.stats(Scope.everything(self.tenant))
+        counts = {"cubes": stats.cubes, "versions": stats.versions, "relations": stats.relations}
+        if stats.commits is not None:
+            counts["commits"] = stats.commits
+        return VerifyReport(ok=not problems, problems=problems, counts=counts)
+
+    def scrub(self) -> bool:
+        """Remove the bytes of everything erased so far from the medium; False while somebody still reads them."""
+        vault = self._store.vault
+        return vault.scrub() if isinstance(vault, SupportsScrub) else True
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Name the present position in the log; an existing name moves. Nothing is copied."""
+        return self._store.vault.set_snapshot(check_name(name, what="name"), self._store.now())
+
+    def snapshots(self) -> list[Snapshot]:
+        """The named positions."""
+        return self._store.vault.snapshots()

@@ -1,0 +1,67 @@
+"""What `MemOS.open` was given, turned into a vault and an embedder."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from typing import TYPE_CHECKING, Literal
+
+from memos_agents.errors import InvalidRequest
+from memos_agents.infrastructure.vault.base import MemVault
+
+if TYPE_CHECKING:
+    from memos_agents.models.base import Embedder
+
+_SERVERS = ("neo4j", "bolt")
+
+
+def open_vault(
+    target: str | PathLike[str],
+    *,
+    tenant: str,
+    durability: Literal["full", "relaxed"],
+    readonly: bool,
+    for_servers: tuple[object, object, object],
+) -> MemVault:
+    """The vault that `target` names; `InvalidRequest` for what this release cannot open."""
+    if not isinstance(target, str | PathLike):
+        raise InvalidRequest(f"target must be a path or ':memory:', not {type(target).__name__}")
+    name = os.fspath(target)
+    if not isinstance(name, str) or not name or name.isspace() or "\x00" in name:
+        raise InvalidRequest(f"target must name a file, or be ':memory:'; it is {name!r}")
+    if durability not in ("full", "relaxed"):
+        raise InvalidRequest(f"durability is {durability!r}; it must be 'full' or 'relaxed'")
+    scheme = name.partition("://")[0] if "://" in name else ""
+    if scheme.split("+")[0] in _SERVERS:
+        raise InvalidRequest(
+            "Neo4j comes with a later release; until then use a file, such as MemOS.open('memos.db'), which export() "
+            "and load() can move later"
+        )
+    if scheme:
+        raise InvalidRequest(f"there is no backend for {scheme!r}://; use a file path or ':memory:'")
+    if any(for_servers):
+        raise InvalidRequest("auth=, database= and allow_insecure= are for servers; a file has none of them")
+    if name == ":memory:":
+        from memos_agents.infrastructure.vault.memory import MemoryVault
+
+        if readonly:
+            raise InvalidRequest("a new store in memory is empty; readonly=True would leave it so")
+        return MemoryVault(tenant=tenant)
+    from memos_agents.infrastructure.vault.sqlite import SqliteVault
+
+    return SqliteVault(name, tenant=tenant, durability=durability, readonly=readonly)
+
+
+def embedder_of(embedder: object | None) -> Embedder | None:
+    """The built-in embedder for None, no embedder for "none", else what was given, adapted if it is a framework's."""
+    if isinstance(embedder, str):
+        if embedder == "none":
+            return None
+        raise InvalidRequest(f"embedder is {embedder!r}; pass an embedder object, None for the built-in one, or 'none'")
+    if embedder is None:
+        from memos_agents.models.embedding import default_embedder
+
+        return default_embedder()
+    from memos_agents.models.adapters import as_embedder
+
+    return as_embedder(embedder)

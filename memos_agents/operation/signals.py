@@ -1,0 +1,156 @@
+"""Signals: one number a row for each thing that makes a row likely to answer a question.
+
+Every statistic (document frequency, average length, maximum) is taken over the rows of the view, so that no row outside
+the caller's scope can move a score. No loop over rows: numpy over columns, and over the rows that hold a term.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_agents.errors import IncompatibleModel
+from memos_agents.infrastructure.vault.text import query_terms
+from memos_agents.infrastructure.vault.view import Postings, View
+
+Column: TypeAlias = NDArray[np.float32]
+Embed: TypeAlias = Callable[[str], NDArray[np.float32]]
+
+_CAPITALISED: Final = re.compile(r"(?<!\w)[^\W\d_]\w*(?:['\u2019]s)?(?!\w)")
+
+
+def lexical(
+    view: View, postings: Postings, terms: Mapping[str, float], *, k1: float, b: float, reach: float
+) -> tuple[Column, Column]:
+    """BM25 of each row by its own terms, and by a window of its session: own terms x3, the next x2, the second next x1.
+
+    What a row lends to its neighbours shrinks with its length, as `reach` / terms: a short turn needs the talk around
+    it to be understood, a long message speaks for itself and would drown its neighbours. `terms` are the query's, with
+    their weights. Cost: some passes over n rows, and over the rows that hold each term.
+    Source: Robertson and Zaragoza, *The Probabilistic Relevance Framework: BM25 and Beyond* (2009), section 3, with the
+    idf of Lucene (never negative); the window is ours.
+    """
+    n = len(view)
+    own = np.zeros(n + 1, dtype=np.float32)  # the last place takes what falls off either end of a session
+    window = np.zeros(n + 1, dtype=np.float32)
+    if not postings:
+        return own[:n], window[:n]
+    following, previous = padded(view.following), padded(view.previous)
+    shifts = ((following, 2.0), (previous, 2.0), (following[following], 1.0), (previous[previous], 1.0))
+    length = np.append(view.length, np.float32(0))
+    lent = np.minimum(1, np.float32(reach) / np.maximum(length, 1))
+    span = 3 * length
+    for place, share in shifts:
+        span += np.float32(share) * (length * lent)[place]
+    saturation, span_saturation = _saturation(length, n, k1, b), _saturation(span, n, k1, b)
+    frequency = np.zeros(n + 1, dtype=np.float32)
+    for term, weight in terms.items():
+        if term not in postings:
+            continue
+        rows, counts = postings[term]
+        own[rows] += np.float32(weight * _idf(len(rows), n) * (k1 + 1)) * counts / (counts + saturation[rows])
+        frequency[rows] += 3 * counts
+        given = counts * lent[rows]
+        reached = [rows]
+        for place, share in shifts:
+            places = place[rows]
+            frequency[places] += np.float32(share) * given
+            reached.append(places)
+        frequency[n] = 0
+        where = np.concatenate(reached)
+        held = frequency[where]
+        idf = _idf(int(np.count_nonzero(frequency)), n)
+        # A place that is reached twice gets the same value twice: assigned, not added up.
+        window[where] += np.float32(weight * idf * (k1 + 1)) * held / (held + span_saturation[where])
+        frequency[where] = 0
+    return own[:n], window[:n]
+
+
+def meaning(view: View, vector: Column) -> Column:
+    """Cosine of each row with the question's vector, not below 0; 0 where a row has none.
+
+    Raises `IncompatibleModel` if the vector is of another space than the view's.
+    """
+    if vector.shape != view.vectors.shape[1:]:
+        raise IncompatibleModel(
+            f"the question's vector has shape {vector.shape}, those of the memories have {view.vectors.shape[1:]}; "
+            "search with the embedder that the memories were added with, or re-embed the store",
+            found=vector.shape,
+            expected=view.vectors.shape[1:],
+        )
+    cosine: Column = np.maximum(view.vectors @ vector, np.float32(0))
+    return cosine
+
+
+def neighbours(view: View, column: Column) -> Column:
+    """The larger value of the turn before and the turn after, 0 at both ends."""
+    ends = np.append(column, np.float32(0))
+    return np.maximum(ends[padded(view.previous)], ends[padded(view.following)])[:-1]
+
+
+def best_of_session(view: View, column: Column) -> Column:
+    """For each row the largest value in its session; its own where it has no session."""
+    best = column.copy()
+    bound = view.session >= 0
+    if bound.any():
+        top = np.zeros(int(view.session.max()) + 1, dtype=np.float32)
+        np.maximum.at(top, view.session[bound], column[bound])
+        best[bound] = top[view.session[bound]]
+    return best
+
+
+def scaled(column: Column) -> Column:
+    """`column` divided by its maximum, so that its best row has 1; unchanged if there is nothing above 0."""
+    top = float(column.max()) if len(column) else 0.0
+    return column / np.float32(top) if top > 0 else column
+
+
+def without_names(question: str, view: View, postings: Postings, *, reach: float) -> str:
+    """`question` without names that occur everywhere in the scope, for the embedder.
+
+    In a talk between Ann and Ben nearly every turn is said by, or speaks to, Ann: the name takes half of a short
+    question's vector and tells nothing (LoCoMo, all@10 of the vectors alone: 36 with names, 55 without). A name is
+    a speaker of at least an eighth of the rows; where rows are short (`reach` terms at most, on average) also a
+    capitalised word that a quarter of them hold, for talks whose speakers are written into the text.
+    """
+    n = len(view)
+    if not n:
+        return question
+    common = set[str]()
+    for index, name in enumerate(view.speakers):
+        if np.count_nonzero(view.speaker == index) * 8 >= n:
+            common.update(name.casefold().split())
+    is_talk = float(view.length.mean()) <= reach
+
+    def drop(match: re.Match[str]) -> str:
+        word = match[0]
+        if not word[0].isupper():
+            return word
+        plain = re.sub(r"['\u2019]s$", "", word)
+        everywhere = is_talk and all(
+            term in postings and len(postings[term][0]) * 4 >= n for term in query_terms(plain)
+        )
+        return "" if plain.casefold() in common or everywhere else word
+
+    stripped = " ".join(_CAPITALISED.sub(drop, question).split())
+    return stripped if query_terms(stripped) else question
+
+
+def padded(rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Row numbers with -1 turned into n, and n itself at the end: indexes for columns with one place more."""
+    n = len(rows)
+    return np.append(np.where(rows < 0, n, rows), n).astype(np.int64)
+
+
+def _idf(holders: int, n: int) -> float:
+    return math.log(1 + (n - holders + 0.5) / (holders + 0.5))
+
+
+def _saturation(length: Column, n: int, k1: float, b: float) -> Column:
+    average = max(float(length[:n].mean()), 1e-9)
+    return (k1 * (1 - b + b * length / np.float32(average))).astype(np.float32)

@@ -1,0 +1,144 @@
+"""What a newcomer runs: the demo, every tutorial, and the README's code, with the network shut off."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = sorted((ROOT / "cookbook").glob("[0-9][0-9]_*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Python imports a module of this name at start. Sockets within the machine stay: notebook kernels talk over them.
+SITECUSTOMIZE = """
+import socket
+
+def _guarded(call):
+    def guarded(self, address, *rest):
+        if self.family != getattr(socket, "AF_UNIX", None) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise PermissionError(f"the network is shut off in this test: {address!r}")
+        return call(self, address, *rest)
+    return guarded
+
+def _no_lookup(host, *rest, **options):
+    if host in (None, "", "127.0.0.1", "::1", "localhost", b"localhost", "0.0.0.0"):
+        return _lookup(host, *rest, **options)
+    raise PermissionError(f"the network is shut off in this test: {host!r}")
+
+_lookup, socket.getaddrinfo = socket.getaddrinfo, _no_lookup
+socket.socket.connect = _guarded(socket.socket.connect)
+socket.socket.connect_ex = _guarded(socket.socket.connect_ex)
+"""
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """The environment of a machine without network, key or settings, in which only this checkout's Python runs."""
+    guard = tmp_path / "guard"
+    guard.mkdir()
+    (guard / "sitecustomize.py").write_text(SITECUSTOMIZE, encoding="utf-8")
+    for name in [name for name in os.environ if name.endswith("_API_KEY") or name.startswith("MEMOS_")]:
+        monkeypatch.delenv(name)
+    settings = {"PYTHONPATH": str(guard), "HOME": str(tmp_path), "PYTHONWARNINGS": "default", "COLUMNS": "100"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return dict(os.environ)
+
+
+def run(arguments, *, environment, folder):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    ["socket.create_connection(('192.0.2.1', 80), 1)", "socket.getaddrinfo('example.org', 80)"],
+)
+def test_the_network_is_really_shut_off(offline, tmp_path, attempt):
+    done = run(["-c", f"import socket; {attempt}"], environment=offline, folder=tmp_path)
+    assert "PermissionError: the network is shut off" in done.stderr
+
+
+def test_the_demo_s_conversation_is_long_ordered_and_in_the_shape_of_messages():
+    lines = (ROOT / "cookbook" / "conversations" / "lisbon.jsonl").read_text(encoding="utf-8").splitlines()
+    messages = [json.loads(line) for line in lines]
+    times = [datetime.fromisoformat(message["created_at"]) for message in messages]
+    assert len(messages) >= 320
+    assert len({message["session_id"] for message in messages}) >= 24
+    assert {tuple(message) for message in messages} == {("session_id", "role", "name", "content", "created_at")}
+    assert all(earlier < later for earlier, later in pairwise(times))
+    assert (times[-1] - times[0]).days > 240
+
+
+def test_the_demo_holds_every_claim_and_leaves_nothing(offline, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = run([str(ROOT / "cookbook" / "demo.py")], environment=offline | {"TMPDIR": str(temporary)}, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The demo failed" not in done.stdout
+    assert done.stderr == ""
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_demo_needs_no_optional_package(offline, tmp_path):
+    unwanted = ["torch", "transformers", "langchain_core", "langgraph", "llama_index", "openai", "mcp", "neo4j"]
+    script = (
+        "import runpy, sys\n"
+        f"sys.modules.update(dict.fromkeys({unwanted!r}))\n"
+        f"runpy.run_path({str(ROOT / 'cookbook' / 'demo.py')!r}, run_name='__main__')\n"
+    )
+    done = run(["-c", script], environment=offline, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_runs_as_a_notebook_in_a_clean_kernel(offline, tmp_path, path):
+    notebook = jupytext.read(path, fmt="py:percent")
+    client = NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    errors = [out for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "error"]
+    assert errors == []
+    nbformat.validate(notebook)
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_runs_as_a_script(offline, tmp_path, path):
+    done = run([str(path)], environment=offline, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_s_python_runs_in_order_and_prints_what_it_shows(offline, tmp_path):
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    code = "\n".join(text for language, text in blocks if language == "python")
+    shown = "".join(text for language, text in blocks if language == "text")
+    assert code
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    done = run(["readme.py"], environment=offline, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == shown
+
+
+def test_the_readme_names_only_files_that_are_there():
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    paths = re.findall(r"\b(?:cookbook|docs|tests)/[\w./-]+\.\w+", README)
+    missing = [name for name in links + paths if not (ROOT / name).exists()]
+    assert missing == []
