@@ -81,7 +81,9 @@ assert memos.stats(scope=Scope.everything()).cubes == len(conversation) + 1
 # ## Search, and why
 #
 # Search is hybrid: words (a full-text index) and meaning (a small embedding model that runs here, on the CPU), with the
-# neighbouring turns and the time taken into account. Every hit says **why** it was found: the parts of its score.
+# neighbouring turns and the time taken into account. Every hit says **why** it was found, as parts that add up to its
+# score: *context* (its words and those of the turns around), *meaning* (vectors), *session* (how well its session
+# fits), and cues such as *speaker*, *reply*, *time* and *recency*. `Weights` holds every number behind them.
 
 # %%
 for hit in memos.search("In which city does Mara live?", user_id="mara", limit=3):

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from memos_agents.cli import arguments
-from memos_agents.cli.intake import Batch, Format, Intake
+from memos_agents.cli.batches import Headers, add_all, check_all
+from memos_agents.cli.intake import Format, Intake
 from memos_agents.cli.session import Session
 from memos_agents.cli.showing import cube_json, show_cube
 from memos_agents.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from memos_agents import MemOS
-    from memos_agents.cube.canonical import JSON
-    from memos_agents.cube.memcube import MemCube
-    from memos_agents.cube.scope import Scope
-    from memos_agents.infrastructure.provenance.values import Source
 
 Texts = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT|PATH|-", help="A text, files and folders, or - for stdin.")
@@ -32,27 +22,6 @@ Meta = Annotated[
 ValidFrom = Annotated[str | None, typer.Option(metavar="TIME", help="True from then on.")]
 ValidTo = Annotated[str | None, typer.Option(metavar="TIME", help="True until then.")]
 At = Annotated[str | None, typer.Option(metavar="TIME", help="When it happened. Without an offset: your time zone.")]
-
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Headers:
-    """What the options say about every item."""
-
-    occurred_at: datetime | None
-    metadata: dict[str, JSON] | None
-    title: str | None
-    tags: tuple[str, ...]
-    key: str | None
-    role: str | None
-    name: str | None
-    kind: str | None
-    collection: str
-    valid_from: datetime | None
-    valid_to: datetime | None
-    ttl_seconds: float | None
-    merge: bool
 
 
 def add(
@@ -82,8 +51,9 @@ def add(
     """Remember a text, files, a folder, or a chat.
 
     An argument that names a file or folder is read; anything else is the text itself. Text files are cut into
-    paragraphs that know the file they came from. .json and .jsonl hold chats: messages with
-    role and content, or conversations {"messages": ..., "session_id": ...}. What is known already is not added twice.
+    paragraphs that know the file they came from. Files named .json and .jsonl hold chats: messages with role and
+    content, or conversations {"messages": ..., "session_id": ...}. What is known already is not added twice, so a
+    folder can be read again.
 
     Examples:
       memos add "I moved to Lisbon in May." --user mara
@@ -95,9 +65,10 @@ def add(
     """
     if not what:
         raise InvalidRequest("nothing to add; give a text in quotes, a file or folder, or - for stdin")
-    scope = session.write_scope()
     intake = Intake(format=format, encoding=encoding, splits=not whole, pattern=include)
-    given = _Headers(
+    intake.check(what, as_text=text)
+    scope = session.write_scope()
+    given = Headers(
         occurred_at=arguments.moment(at, option="--at"),
         metadata=arguments.metadata(meta or []),
         title=title,
@@ -117,8 +88,9 @@ def add(
         session.out.remark(f"left out {place}: {reason}")
     if not batches:
         raise InvalidRequest("nothing to add: there is no text in what was given")
+    check_all(batches, given)
     with session.store(creates=True, embeds=True) as memos:
-        _add_all(session, memos, batches, scope, given)
+        add_all(session, memos, batches, scope, given)
 
 
 def update(
@@ -172,77 +144,3 @@ def undo(
         result = memos.undo(activity, scope=session.scope_if_named())
     session.out.document(result)
     session.out.line("undone; `memos log` shows it as a new activity")
-
-
-def _add_all(session: Session, memos: MemOS, batches: Sequence[Batch], scope: Scope, given: _Headers) -> None:
-    """Add batch after batch; what is committed stays when a later one fails or is interrupted."""
-    total = sum(len(batch.items) for batch in batches)
-    counts = dict.fromkeys(("added", "updated", "known"), 0)
-    shown: list[MemCube] = []
-    done = 0
-    with session.out.progress("adding") as advance:
-        for batch in batches:
-            started = datetime.now(UTC)
-            before = done
-
-            def report(part: int, _: int, before: int = before) -> None:
-                advance(before + part, total)
-
-            try:
-                cubes = _add_batch(memos, batch, scope, given, report)
-            except InvalidRequest as error:
-                raise InvalidRequest(f"{batch.place}: {error}" if batch.place else str(error)) from error
-            done += len(batch.items)
-            advance(done, total)
-            for cube in cubes:
-                outcome = _outcome(cube, started)
-                counts[outcome] += 1
-                session.out.document({"outcome": outcome, "cube": cube_json(cube)})
-            if total <= _SHOWN:
-                shown += cubes
-    for cube in shown:
-        show_cube(session.out, cube)
-    session.out.line(", ".join(f"{number:,} {outcome}" for outcome, number in counts.items() if number))
-
-
-def _add_batch(
-    memos: MemOS, batch: Batch, scope: Scope, given: _Headers, progress: Callable[[int, int], None]
-) -> Sequence[MemCube]:
-    if batch.session_id is not None and scope.session_id is None:
-        scope = replace(scope, session_id=batch.session_id)
-    return memos.add(
-        batch.items,
-        scope=scope,
-        occurred_at=given.occurred_at,
-        metadata=given.metadata,
-        key=given.key,
-        title=given.title,
-        tags=given.tags,
-        semantic_type=given.kind,
-        collection=given.collection,
-        role=given.role,
-        name=given.name,
-        valid_from=given.valid_from,
-        valid_to=given.valid_to,
-        ttl_seconds=given.ttl_seconds,
-        derived_from=_evidence(batch),
-        merge=given.merge,
-        progress=progress,
-    )
-
-
-def _evidence(batch: Batch) -> list[Source]:
-    """The file as prov:Entity; the same bytes at the same place are the same source."""
-    from memos_agents.infrastructure.provenance.values import Source
-
-    if batch.locator is None:
-        return []
-    identifier = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{batch.locator}#{batch.sha256}"))
-    return [Source(id=identifier, kind="file", locator=batch.locator, sha256=batch.sha256)]
-
-
-def _outcome(cube: MemCube, started: datetime) -> str:
-    """What became of an item: the store returns the cube that already knew it."""
-    if cube.created_at >= started:
-        return "added"
-    return "updated" if cube.recorded_at >= started else "known"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from memos_agents.cli.help import CONTEXT, SectionedCommand, SectionedGroup, hel
 from memos_agents.cli.options import publish_start, start, with_shared_options
 
 _REMEMBER, _FIND, _FORGET, _KEEP = "Remember", "Find", "Forget", "Keep"
-COMMANDS = (
+COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("add", adding.add, _REMEMBER),
     ("update", adding.update, _REMEMBER),
     ("undo", adding.undo, _REMEMBER),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memos_agents.cli.failures import BUSY
+from memos_agents.cli.failures import BUSY, REFUSED
 from memos_agents.cli.files import check_new, write_new
 from memos_agents.cli.session import Session
 from memos_agents.cli.showing import ALERT, DIM, counted
@@ -40,6 +40,7 @@ def erase(
     session: Session,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of memories.")] = None,
     key: Annotated[str | None, typer.Option(help="The memory with this key in the scope.")] = None,
+    collection: Annotated[str, typer.Option(help="The shelf that the key is on.")] = "memories",
     all_in_scope: Annotated[bool, typer.Option("--all", help="Everything in the scope, e.g. of --user.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     receipt: Annotated[
@@ -65,7 +66,7 @@ def erase(
     scope = session.scope_if_named() if ids else session.scope()
     with session.store() as memos:
         if key is not None:
-            ids = [memos.get(key=key, scope=scope).id]
+            ids = [memos.get(key=key, collection=collection, scope=scope).id]
         if all_in_scope and not memos.stats(scope=scope).cubes:
             raise NotFound("there is nothing to erase in this scope; see `memos list`")
         if not yes:
@@ -118,7 +119,7 @@ def _preview(memos: MemOS, ids: Sequence[str] | None, scope: Scope | None) -> Pr
 
 
 def _ask(session: Session, preview: Preview) -> None:
-    """Show what goes and ask; `typer.Abort` on anything but yes."""
+    """Show what goes and ask; end the command on anything but yes."""
     out = session.out
     for cube in preview.sample:
         out.line((local_time(cube.happened_at), "cyan"), "  ", shortened(cube.text, max(min(out.width, 100) - 20, 20)))
@@ -128,7 +129,8 @@ def _ask(session: Session, preview: Preview) -> None:
     least = "" if preview.is_exact else "at least "
     question = f"erase {counted(preview.named, 'memory')} and {least}{preview.derived:,} derived from them, for good?"
     if not out.confirm(question):
-        raise InvalidRequest("nothing was erased")
+        out.warning("nothing was erased")
+        raise typer.Exit(REFUSED)
 
 
 def _show_receipt(session: Session, receipt: Receipt, path: Path | None) -> None:

@@ -6,7 +6,7 @@
     3    there is no such memory, key, version, activity, file or store
     4    `verify` found problems, or stored bytes are damaged
     5    somebody else was faster or holds the store: try again
-    6    refused: not allowed, not possible in this state, or another embedder's store
+    6    refused: not allowed, not possible in this state, another embedder's store, or you said no
     130  interrupted (Ctrl-C)
     141  the reader of our output went away (as after `| head`)
 
@@ -121,7 +121,7 @@ def _described(error: Exception) -> tuple[int, str]:
             f"cannot use{where}: {error.strerror or type(error).__name__}; check the path and its permissions",
         )
     return OUR_ERROR, (
-        f"internal error: {type(error).__name__} in {_place(error.__traceback__)}; nothing half-done was kept. "
+        f"internal error: {type(error).__name__} in {_place(error.__traceback__)}; what was committed before stays. "
         "Run again with --debug for the traceback and report it"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from memos_agents.cli.failures import DAMAGED
 from memos_agents.cli.session import Session
 from memos_agents.cli.showing import ALERT, DIM, GOOD, counted, show_entry
 from memos_agents.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from memos_agents.cube.canonical import JSON
+    from memos_agents.infrastructure.vault.base import Problem
 
 
 def stats(session: Session) -> None:
@@ -65,23 +69,21 @@ def verify(
             from memos_agents.infrastructure.governance.receipt import Receipt
 
             check = Receipt.from_json(_read_receipt(receipt)).verify(memos)
-            problems = [str(problem) for problem in check.problems]
             session.out.document(check)
-            is_fine, counts = check.ok, {}
+            found, is_fine, counts = check.problems, check.ok, {}
         else:
             with session.out.progress("checking"):
                 report = memos.verify()
-            problems = [_problem(problem.kind, problem.what, problem.cube_id) for problem in report.problems]
             session.out.document(report)
-            is_fine, counts = report.ok, dict(report.counts)
-    for problem in problems:
-        session.out.line(("problem  ", ALERT), problem)
+            found, is_fine, counts = report.problems, report.ok, dict(report.counts)
+    for problem in found:
+        session.out.line(("problem  ", ALERT), _told(problem))
     if is_fine:
         told = ", ".join(counted(number, kind.rstrip("s")) for kind, number in counts.items())
         session.out.line(("all well", GOOD), f": {told}" if told else "")
         return
     session.out.line(
-        (f"{counted(len(problems), 'problem')} found; restore a backup, or keep the file and report it", ALERT)
+        (f"{counted(len(found), 'problem')} found; restore a backup, or keep the file and report it", ALERT)
     )
     raise typer.Exit(DAMAGED)
 
@@ -116,11 +118,12 @@ def log(
         session.out.remark("nothing happened in this scope")
 
 
-def _problem(kind: str, what: str, cube_id: str | None) -> str:
-    return f"{kind}: {what}" + (f" (cube {cube_id})" if cube_id and cube_id not in what else "")
+def _told(problem: Problem) -> str:
+    where = f" (cube {problem.cube_id})" if problem.cube_id and problem.cube_id not in problem.what else ""
+    return f"{problem.kind}: {problem.what}{where}"
 
 
-def _read_receipt(path: Path) -> dict[str, object]:
+def _read_receipt(path: Path) -> dict[str, JSON]:
     try:
         value: object = json.loads(path.read_bytes())
     except FileNotFoundError as error:

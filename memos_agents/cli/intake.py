@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from memos_agents.cli.splitting import split_text
 from memos_agents.errors import InvalidRequest, NotFound
 
+Item: TypeAlias = "str | dict[str, object]"
 Format: TypeAlias = Literal["auto", "text", "json", "jsonl"]
 
 TEXT_SUFFIXES = frozenset(
@@ -25,15 +27,13 @@ TEXT_SUFFIXES = frozenset(
 )
 CHAT_SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 MAX_FILE_BYTES = 50_000_000
-PIECE_CHARACTERS = 1_200
-SHORT_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Items for one call of `add` and where they stood; typed or piped ones have no `locator` and `sha256`."""
 
-    items: list[str | dict[str, object]]
+    items: list[Item]
     place: str | None = None
     session_id: str | None = None
     locator: str | None = None
@@ -50,17 +50,24 @@ class Intake:
     pattern: str | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
+    def check(self, arguments: Sequence[str], *, as_text: bool) -> None:
+        """Refuse arguments that `read` could not make sense of, before anything is read."""
+        if any(not argument.strip() for argument in arguments):  # an empty path would be the working folder
+            raise InvalidRequest("the text is empty; there is nothing to add")
+        if as_text or (len(arguments) == 1 and not self._is_path(arguments[0])):
+            return
+        if not all(argument == "-" or Path(argument).exists() for argument in arguments):
+            raise InvalidRequest(
+                f"{len(arguments)} arguments, but they are not all files or folders; "
+                'put a text in quotes: memos add "the whole text"'
+            )
+
     def read(self, arguments: Sequence[str], *, as_text: bool) -> Iterator[Batch]:
         """Yield what `arguments` name: one text, or paths, or '-'."""
+        self.check(arguments, as_text=as_text)
         if as_text or (len(arguments) == 1 and not self._is_path(arguments[0])):
             yield Batch(items=list(arguments))
             return
-        for argument in arguments:
-            if argument != "-" and not Path(argument).exists():
-                raise InvalidRequest(
-                    f"{len(arguments)} arguments, but they are not all files or folders; "
-                    'put a text in quotes: memos add "the whole text"'
-                )
         for argument in arguments:
             if argument == "-":
                 yield from self._read_bytes(sys.stdin.buffer.read(), name="stdin", path=None, label=None)
@@ -120,7 +127,7 @@ class Intake:
         kind = self._kind(text, path)
         if kind == "text":
             pieces = split_text(text) if self.splits else [text.strip()]
-            items: list[str | dict[str, object]] = [
+            items: list[Item] = [
                 {"text": piece, "metadata": {"file": label}} if label else piece for piece in pieces if piece
             ]
             batches = [Batch(items=items)]
@@ -165,49 +172,6 @@ class Intake:
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def split_text(text: str) -> list[str]:
-    """Cut a text into pieces of a paragraph's size: whole paragraphs, short ones joined, long ones cut at sentences.
-
-    Pieces have at most about 1,200 characters; a heading or another short paragraph stays with the one that follows.
-    """
-    pieces: list[str] = []
-    pending = ""
-    for paragraph in filter(None, map(str.strip, re.split(r"\n\s*\n", text))):
-        joined = f"{pending}\n\n{paragraph}" if pending else paragraph
-        if len(joined) > PIECE_CHARACTERS and pending:
-            pieces.append(pending)
-            joined = paragraph
-        if len(joined) < SHORT_CHARACTERS:
-            pending = joined
-            continue
-        pending = ""
-        pieces.extend([joined] if len(joined) <= PIECE_CHARACTERS else _cut(joined))
-    return [*pieces, pending] if pending else pieces
-
-
-def _cut(paragraph: str) -> Iterator[str]:
-    """Sentences (or lines) packed into pieces; a sentence longer than a piece is cut at words."""
-    piece = ""
-    for sentence in re.split(r"(?<=[.!?。！？])\s+|\n", paragraph):
-        for part in _hard_cut(sentence):
-            if piece and len(piece) + len(part) + 1 > PIECE_CHARACTERS:
-                yield piece
-                piece = ""
-            piece = f"{piece} {part}" if piece else part
-    if piece:
-        yield piece
-
-
-def _hard_cut(sentence: str) -> Iterator[str]:
-    while len(sentence) > PIECE_CHARACTERS:
-        at = sentence.rfind(" ", SHORT_CHARACTERS, PIECE_CHARACTERS)
-        at = at if at > 0 else PIECE_CHARACTERS
-        yield sentence[:at].strip()
-        sentence = sentence[at:].strip()
-    if sentence:
-        yield sentence
-
-
 def _values(text: str, kind: str, name: str) -> Iterator[object]:
     if kind == "json":
         try:
@@ -228,7 +192,7 @@ def _values(text: str, kind: str, name: str) -> Iterator[object]:
 
 def _conversations(values: Iterator[object], name: str) -> Iterator[Batch]:
     """Messages in a row, or conversations {"messages": [...], "session_id"?}, or lists of either."""
-    loose: list[str | dict[str, object]] = []
+    loose: list[Item] = []
     for value in values:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, Mapping) and isinstance(item.get("messages"), list):
@@ -241,7 +205,7 @@ def _conversations(values: Iterator[object], name: str) -> Iterator[Batch]:
     yield Batch(items=loose)
 
 
-def _item(value: object, name: str) -> str | dict[str, object]:
+def _item(value: object, name: str) -> Item:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import Annotated, Any
 
 import typer
 
 from memos_agents.cli.session import Options, Session
 
-P = ParamSpec("P")
 _PANEL = "Options of every command"
 
 
@@ -39,15 +38,14 @@ SHARED: dict[str, tuple[Any, object]] = {
 }
 
 
-def with_shared_options(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
     """Turn `command(session, ...)` into what typer registers: its own parameters and the shared options."""
 
     @functools.wraps(command)
     def run(context: typer.Context, **given: Any) -> None:
         options = context.find_object(Options) or Options()
         options.override({name: given.pop(name) for name in SHARED})
-        # typer passes every parameter of the signature below by name
-        command(Session(options=options), **given)  # type: ignore[call-arg]
+        command(Session(options=options), **given)
 
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
@@ -83,5 +81,4 @@ def _publish(function: Callable[..., None], parameters: list[inspect.Parameter])
     """Write the signature where typer reads it: parameters in `__signature__`, types in `__annotations__`."""
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # documented by inspect
     function.__annotations__ = {item.name: item.annotation for item in parameters}
-    if hasattr(function, "__wrapped__"):
-        del function.__wrapped__
+    vars(function).pop("__wrapped__", None)  # or the signature of what is wrapped would be read

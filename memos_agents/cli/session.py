@@ -139,6 +139,8 @@ class Session:
         if path.is_dir():
             raise InvalidRequest(f"--store {target!r} is a folder; name a file in it, e.g. {str(path / 'memos.db')!r}")
         if path.exists():
+            if not creates and path.stat().st_size == 0:
+                raise NotFound(f"{target!r} is an empty file, not a store; name another with --store")
             return
         origin = self.loaded.origins.get("store", "the default")
         if not creates:

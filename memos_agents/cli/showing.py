@@ -76,11 +76,13 @@ def lineage_lines(graph: ProvenanceGraph, direction: str, width: int) -> Iterato
     """The lineage as a tree of lines; what was shown already is named and not unfolded again."""
     seen: set[VersionRef] = set()
     if direction in ("up", "both"):
-        yield (("came from", DIM),) if direction == "both" else ()
+        if direction == "both":
+            yield (("came from", DIM),)
         yield from _branch(graph, graph.root, _parents(graph), seen, "", width)
     if direction in ("down", "both"):
         seen.clear()
-        yield (("gave rise to", DIM),) if direction == "both" else ()
+        if direction == "both":
+            yield (("gave rise to", DIM),)
         yield from _branch(graph, graph.root, _children(graph), seen, "", width)
     for relation in graph.relations:
         yield (("relation  ", DIM), f"{relation.source_id} {relation.kind.value} {relation.target_id}")

@@ -101,18 +101,18 @@ class Output:
         """Write one line for people (nothing with --json). Long lines wrap at words on a terminal only."""
         if self.as_json:
             return
+        styled = [
+            (printable(piece), "") if isinstance(piece, str) else (printable(piece[0]), piece[1]) for piece in pieces
+        ]
+        if not sys.stdout.isatty():
+            body = "".join(text for text, _ in styled)
+            _write("\n".join(" " * indent + part for part in body.split("\n")))
+            return
         from rich.padding import Padding
         from rich.text import Text
 
-        text = Text()
-        for piece in pieces:
-            content, style = (piece, "") if isinstance(piece, str) else piece
-            text.append(printable(content), style=style)
-        if sys.stdout.isatty():
-            self._out().print(Padding(text, (0, 0, 0, indent)) if indent else text)
-        else:
-            body = text.plain
-            _write("\n".join(" " * indent + part for part in body.split("\n")) if indent else body)
+        text = Text.assemble(*styled)
+        self._out().print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)
 
     def document(self, value: object) -> None:
         """Write one JSON document on one line (only with --json)."""
@@ -131,6 +131,11 @@ class Output:
     def text(self, value: str) -> None:
         """Write a generated document (Mermaid, PROV-JSON) as it is, made printable."""
         _write(printable(value))
+
+    def render(self, draw: Callable[[Console], None]) -> None:
+        """Let `draw` write a table of its own (nothing with --json)."""
+        if not self.as_json:
+            draw(self._out())
 
     def remark(self, text: str) -> None:
         """Tell something that is not the result, on stderr; nothing with --quiet."""

@@ -84,7 +84,7 @@ class Adding(Surface):
         without a real conflict of keys.
         """
         store = self._store
-        vault = store.vault
+        _ = store.writable  # before anything is embedded
         owner_scope = arguments.for_writing(self._named(user_id, agent_id, session_id, scope), what="add")
         kind = None if semantic_type is None else check_name(semantic_type, what="semantic_type")
         base = Descriptive(
@@ -120,8 +120,6 @@ class Adding(Surface):
             merges=bool(merge),
         )
         once = None if commit_key is None else check_name(commit_key, what="commit_key")
-        if vault.is_readonly:
-            raise InvalidRequest("this store was opened readonly; open it without readonly=True to add")
         if key is not None:
             return [self._put(items[0], addition, once)]
         cubes: list[MemCube] = []
@@ -139,11 +137,12 @@ class Adding(Surface):
             store.embed([item.text for item in items]),
             addition,
             searcher=store.searcher,
+            resemblance=store.resemblance,
             ids=store.ids,
             now=store.now(),
             commit_key=commit_key,
         )
-        return self._as_written(commit, store.vault.commit(commit), addition.scope)
+        return self._as_written(commit, store.commit(commit), addition.scope)
 
     def _put(self, item: NewMemory, addition: Addition, commit_key: str | None) -> MemCube:
         store, about = self._store, item.descriptive
@@ -154,7 +153,14 @@ class Adding(Surface):
             head = vault.find_key(addition.scope, about.collection, about.key)
             if head is None:
                 commit: Commit | None = plan_add(
-                    [item], vectors, addition, searcher=store.searcher, ids=store.ids, now=now, commit_key=commit_key
+                    [item],
+                    vectors,
+                    addition,
+                    searcher=store.searcher,
+                    resemblance=store.resemblance,
+                    ids=store.ids,
+                    now=now,
+                    commit_key=commit_key,
                 )
             else:
                 commit = plan_upsert(item, vectors, addition, head, ids=store.ids, now=now, commit_key=commit_key)
@@ -163,7 +169,7 @@ class Adding(Surface):
                 vault.touch([head.id], now)
                 return head
             try:
-                return self._as_written(commit, vault.commit(commit), addition.scope)[0]
+                return self._as_written(commit, store.commit(commit), addition.scope)[0]
             except VersionConflict:  # another writer took the key or wrote a version between our read and our commit
                 if attempt == _ATTEMPTS - 1:
                     raise

@@ -133,7 +133,7 @@ class MemOS(Front):
         """
         if format != "memcube":
             raise InvalidRequest(f"format {format!r} cannot be read by this release; it reads 'memcube'")
-        vault = self._store.vault
+        vault = self._store.writable
         if not isinstance(vault, SupportsRecords):
             raise InvalidRequest(f"{type(vault).__name__} cannot load bundles")
         from memos_agents.infrastructure.exchange.bundle import read_bundle
@@ -144,6 +144,7 @@ class MemOS(Front):
             vault.blobs.put(data)
         activity = self._activity("load", arguments.agent_of(None), {"format": format})
         counts = vault.restore(bundle.records(), Commit(activity=activity, key=once))
+        self._store.resemblance.forget()
         embedder = self._store.embedder
         embedded = 0 if embedder is None else fill_space(vault, embedder, progress)
         return LoadReport(activity_id=activity.id, counts=counts, embedded=embedded)
@@ -162,7 +163,7 @@ class MemOS(Front):
         old default is dropped. Killed in between, the store opens with the old embedder as before, and the next call
         goes on where it was. With the present embedder, only what has no vector yet is embedded.
         """
-        vault, model = self._store.vault, embedder_of(embedder)
+        vault, model = self._store.writable, embedder_of(embedder)
         if model is None:
             raise InvalidRequest("reembed() needs an embedder that makes vectors")
         if not isinstance(vault, SupportsSearch):
@@ -196,12 +197,12 @@ class MemOS(Front):
 
     def scrub(self) -> bool:
         """Remove the bytes of everything erased so far from the medium; False while somebody still reads them."""
-        vault = self._store.vault
+        vault = self._store.writable
         return vault.scrub() if isinstance(vault, SupportsScrub) else True
 
     def snapshot(self, name: str) -> Snapshot:
         """Name the present position in the log; an existing name moves. Nothing is copied."""
-        return self._store.vault.set_snapshot(check_name(name, what="name"), self._store.now())
+        return self._store.writable.set_snapshot(check_name(name, what="name"), self._store.now())
 
     def snapshots(self) -> list[Snapshot]:
         """The named positions."""

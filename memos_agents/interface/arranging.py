@@ -37,7 +37,7 @@ class Arranging(Surface):
         checked = checked_mapping(properties, what="properties")
         relation = self._relation(a, kind, b, checked, self._named(user_id, agent_id, session_id, scope))
         activity = self._activity("relate", arguments.agent_of(agent), {"kind": relation.kind.value})
-        self._store.vault.commit(lifecycle.plan_relation(relation, activity=activity))
+        self._store.commit(lifecycle.plan_relation(relation, activity=activity))
         return relation
 
     def unrelate(
@@ -55,7 +55,7 @@ class Arranging(Surface):
         """Take a relation back. That it held stays in the record; nothing happens if it does not hold."""
         relation = self._relation(a, kind, b, {}, self._named(user_id, agent_id, session_id, scope))
         activity = self._activity("unrelate", arguments.agent_of(agent), {"kind": relation.kind.value})
-        self._store.vault.commit(lifecycle.plan_unrelation(relation, activity=activity))
+        self._store.commit(lifecycle.plan_unrelation(relation, activity=activity))
 
     def archive(
         self,
@@ -117,7 +117,7 @@ class Arranging(Surface):
         scope, cube_id = arguments.for_ids(named, self.tenant), arguments.cube_id_of(id)
         activity = self._activity(kind, arguments.agent_of(agent))
         head = self._head(cube_id, scope)
-        self._store.vault.commit(lifecycle.plan_transition(head, state, activity=activity))
+        self._store.commit(lifecycle.plan_transition(head, state, activity=activity))
         return self._head(cube_id, scope)
 
     def _set_frozen(self, id: str | MemCube, frozen: bool, agent: Agent | str | None, named: Scope | None) -> MemCube:
@@ -127,7 +127,7 @@ class Arranging(Surface):
         commit = lifecycle.plan_freeze(head, frozen, activity=activity)
         if commit is None:
             return head
-        self._store.vault.commit(commit)
+        self._store.commit(commit)
         return self._head(cube_id, scope)
 
     def _relation(

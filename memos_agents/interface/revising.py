@@ -136,7 +136,7 @@ class Revising(Surface):
         cube_ids = self._to_erase(ids, key, collection, named, spoken)
         parameters: dict[str, JSON] = {"cubes": len(cube_ids), "whole_scope": ids is None and key is None}
         activity = self._activity("erase", actor, parameters)
-        result = vault.commit(lifecycle.plan_erase(cube_ids, activity=activity))
+        result = self._store.commit(lifecycle.plan_erase(cube_ids, activity=activity))
         is_complete = True
         if isinstance(vault, SupportsScrub):
             if scrub and result.erased:
@@ -166,7 +166,7 @@ class Revising(Surface):
         commit = lifecycle.plan_undo(
             vault.effects(undone, named), vault=vault, scope=named, embed=self._store.vectors_of, activity=activity
         )
-        vault.commit(commit)
+        self._store.commit(commit)
         changed = {write.cube.id for write in commit.writes} | {step.cube_id for step in commit.transitions}
         changed |= {invalidation.ref.cube_id for invalidation in commit.invalidations}
         for relation in (*commit.relations, *commit.unrelations):
@@ -191,7 +191,7 @@ class Revising(Surface):
             if commit is None:
                 return head
             try:
-                result = self._store.vault.commit(commit)
+                result = self._store.commit(commit)
             except VersionConflict:
                 if expected is not None or attempt == _ATTEMPTS - 1:
                     raise

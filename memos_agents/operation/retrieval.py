@@ -82,12 +82,15 @@ def score(
 
     The sum is divided by the weights of the signals that say anything about this question.
     """
-    view = source.view
+    view = signals.chained(source.view)
     terms = Counter(query_terms(query))
     postings = source.postings(terms)
     talk = _talk(view, weights.reach)
     own, window = signals.lexical(view, postings, terms, k1=weights.k1, b=weights.b, reach=weights.reach)
+    best = max(float(own.max()), float(window.max()))
+    held = signals.coverage(best, postings, terms, len(view), k1=weights.k1)
     lexical = weights.lexical_log + (weights.lexical_talk - weights.lexical_log) * talk
+    lexical *= min(1.0, held / weights.coverage) if weights.coverage > 0 else 1.0
     context = weights.context * talk
     relevance = {
         "words": (lexical * (1 - context), signals.scaled(own)),
@@ -104,7 +107,7 @@ def score(
     columns |= _cues(view, query, base, now=now, talk=talk, weights=weights)
     spoken = {name: (weight, column) for name, (weight, column) in columns.items() if weight > 0 and column.any()}
     whole = sum(weight for weight, _ in spoken.values())
-    found = base > 0
+    found = (base > 0) & (view.length > 0)  # a row without a word of its own answers nothing
     return [(name, np.float32(weight / whole) * column * found) for name, (weight, column) in spoken.items()]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -21,7 +22,27 @@ from memos_agents.infrastructure.vault.view import Postings, View
 Column: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[str], NDArray[np.float32]]
 
+_HOUR_US: Final = 3_600_000_000
 _CAPITALISED: Final = re.compile(r"(?<!\w)[^\W\d_]\w*(?:['\u2019]s)?(?!\w)")
+
+
+def chained(view: View) -> View:
+    """`view` with turns that were said outside any session joined to the next ones in row order, up to an hour apart.
+
+    Only rows with a speaker: facts and documents that were added one after another are not a talk.
+    """
+    loose = (view.session < 0) & (view.speaker >= 0)
+    if np.count_nonzero(loose) < 2:
+        return view
+    joined = loose[1:] & loose[:-1] & (np.abs(np.diff(view.event_us)) <= _HOUR_US)
+    rows = np.arange(len(view), dtype=np.int32)
+    previous, following, session = view.previous.copy(), view.following.copy(), view.session.copy()
+    previous[1:][joined] = rows[:-1][joined]
+    following[:-1][joined] = rows[1:][joined]
+    starts = np.concatenate(([True], ~joined))
+    numbers = np.cumsum(starts, dtype=np.int32) + np.int32(max(int(view.session.max()), -1))
+    session[loose] = numbers[loose]
+    return replace(view, previous=previous, following=following, session=session)
 
 
 def lexical(
@@ -46,7 +67,7 @@ def lexical(
     lent = np.minimum(1, np.float32(reach) / np.maximum(length, 1))
     span = 3 * length
     for place, share in shifts:
-        span += np.float32(share) * (length * lent)[place]
+        span += np.float32(share) * (length * lent)[place] * lent
     saturation, span_saturation = _saturation(length, n, k1, b), _saturation(span, n, k1, b)
     frequency = np.zeros(n + 1, dtype=np.float32)
     for term, weight in terms.items():
@@ -59,7 +80,7 @@ def lexical(
         reached = [rows]
         for place, share in shifts:
             places = place[rows]
-            frequency[places] += np.float32(share) * given
+            frequency[places] += np.float32(share) * given * lent[places]
             reached.append(places)
         frequency[n] = 0
         where = np.concatenate(reached)
@@ -69,6 +90,16 @@ def lexical(
         window[where] += np.float32(weight * idf * (k1 + 1)) * held / (held + span_saturation[where])
         frequency[where] = 0
     return own[:n], window[:n]
+
+
+def coverage(best: float, postings: Postings, terms: Mapping[str, float], n: int, *, k1: float) -> float:
+    """How much of what BM25 could give for these terms the best row gets, 0 to 1.
+
+    Low where the question is put in other words: then the best row by words is no good either, and scaled to 1 it
+    would look like one.
+    """
+    most = sum(weight * _idf(len(postings[term][0]) if term in postings else 0, n) for term, weight in terms.items())
+    return best / (most * (k1 + 1)) if most > 0 else 0.0
 
 
 def meaning(view: View, vector: Column) -> Column:

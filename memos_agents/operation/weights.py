@@ -26,6 +26,9 @@ class Weights:
     """BM25 where rows are long (talk near 0). In between it moves in proportion to talk."""
     context: float = 1.0
     """Share of BM25 that looks at the turns around (times talk); the rest looks at the row's own words."""
+    coverage: float = 0.35
+    """BM25 counts in full if its best row holds this share of what the question's terms could give, else in proportion.
+    0 switches this off."""
     meaning_talk: float = 0.6
     """Cosine between the vectors of the row and the question."""
     meaning_log: float = 1.0

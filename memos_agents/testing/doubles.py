@@ -56,9 +56,10 @@ class HashEmbedder:
             if places:
                 counts = np.bincount(places, minlength=2 * self._dimension)
                 np.subtract(counts[::2], counts[1::2], out=row, casting="unsafe")
-                if not row.any():  # opposite signs met everywhere; only a text without words is all zero
-                    row[0] = 1
-                np.divide(row, sqrt(row @ row), out=row)
+                square = float(row @ row)
+                if square == 0:  # opposite signs met everywhere; only a text without words is all zero
+                    row[0] = square = 1
+                row *= 1 / sqrt(square)
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:

@@ -40,6 +40,7 @@ _OFF: Final = Weights(
     lexical_talk=0,
     lexical_log=0,
     context=0,
+    coverage=0,
     meaning_talk=0,
     meaning_log=0,
     session=0,

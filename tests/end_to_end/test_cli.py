@@ -73,6 +73,7 @@ def test_add_search_get_and_history(memos: Memos) -> None:
     assert "Lisbon" in memos("get", identifier, "--version", "1").stdout
     assert "Porto" in memos("search", "move", "--user", "mara", "--why").stdout
     memos("update", identifier, "too late", "--expect", "1", code=5)
+    assert "Traceback" in CliRunner().invoke(app, ["update", identifier, "x", "--expect", "1", "--debug"]).stderr
 
 
 def test_a_cube_in_json_is_lossless(memos: Memos) -> None:
@@ -126,6 +127,14 @@ def test_folders_files_chats_and_stdin(memos: Memos, tmp_path: Path) -> None:
     assert lines(memos("search", "café", "--user", "mara", "--json"))[0]["cube"]["text"] == "café"  # type: ignore[index]
 
 
+def test_a_bad_line_is_found_before_anything_is_written(memos: Memos) -> None:
+    good = {"role": "user", "content": "fine"}
+    Path("chat.jsonl").write_text("\n".join(json.dumps(line) for line in [good, good, {"speech": "unclear"}]))
+    result = memos("add", "chat.jsonl", "--user", "mara", code=2)
+    assert "chat.jsonl: content[2]" in result.stderr
+    assert not Path("memos.db").exists()
+
+
 def test_list_pages_are_stable_and_complete(memos: Memos) -> None:
     for number in range(7):
         add(memos, f"note {number}")
@@ -169,9 +178,10 @@ def test_erase_asks_shows_what_goes_and_gives_a_receipt(memos: Memos) -> None:
     memos("get", identifier, code=3)
     receipt = json.loads(Path("receipt.json").read_text(encoding="utf-8"))
     assert len(receipt["tombstones"]) == 2
-    receipt["tombstones"][0]["content_hash"] = "0" * 64
-    Path("receipt.json").write_text(json.dumps(receipt))
-    memos("verify", "--receipt", "receipt.json", code=4)
+    receipt["seq"] += 1
+    Path("changed.json").write_text(json.dumps(receipt))
+    memos("verify", "--receipt", "changed.json", code=4)
+    memos("verify", "--receipt", "memos.db", code=2)
     assert not any(b"swordfish" in path.read_bytes() for path in Path.cwd().rglob("memos.db*") if path.is_file())
 
 
@@ -277,6 +287,7 @@ def test_a_read_never_makes_a_store(memos: Memos) -> None:
     [
         (("add", "I", "moved"), 2, "put a text in quotes"),
         (("add",), 2, "nothing to add"),
+        (("add", "", "--user", "mara"), 2, "the text is empty"),
         (("add", "notes.txt", "--user", "mara"), 3, "looks like a path"),
         (("add", "hello"), 2, "whose memory?"),
         (("add", "hello", "--everything"), 2, "belongs to somebody"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from memos_agents.cli import arguments
-from memos_agents.cli.intake import PIECE_CHARACTERS, Batch, Intake, split_text
+from memos_agents.cli.intake import Batch, Intake
+from memos_agents.cli.splitting import PIECE_CHARACTERS, split_text
 from memos_agents.cli.terminal import dump_json, printable, shortened
 from memos_agents.errors import InvalidRequest, NotFound
 

@@ -136,6 +136,9 @@ class TestMiniLM:
         plain, with_tail = minilm.embed([giant, giant + "zebra " * 300]) @ minilm.embed_query("zebra")
         assert with_tail > plain
 
+    def test_nothing_is_loaded_for_nothing(self, tmp_path: Path) -> None:
+        assert MiniLM(folder=tmp_path).embed(["", ""]).shape == (2, 384)
+
     def test_control_tokens_in_a_text_are_text(self, minilm: MiniLM) -> None:
         plain, spelled = minilm.embed(["I like tea", "I like tea [SEP] [PAD] [PAD]"])
         assert plain @ spelled < 0.999

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import stat
+import struct
 import weakref
 import zipfile
 import zlib
@@ -17,7 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, NoReturn, Self, cast
 
 from memos_agents.cube.canonical import JSON
-from memos_agents.errors import BackendUnavailable, IntegrityError, InvalidRequest
+from memos_agents.errors import BackendUnavailable, IntegrityError, InvalidRequest, MemOSError
 from memos_agents.infrastructure.exchange.manifest import (
     BLOBS,
     MANIFEST,
@@ -39,8 +41,8 @@ from memos_agents.infrastructure.vault.base import Record
 from memos_agents.infrastructure.vault.records import KINDS
 
 _CHUNK = 1 << 20
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What zipfile raises for a file that is not as it should be (RuntimeError: encrypted)."""
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, RuntimeError, ValueError)
+"""What zipfile raises for a file that is not as it should be; found by changing bundles at random and sealing them."""
 
 
 def read_bundle(path: Path, *, progress: Progress | None = None) -> Bundle:
@@ -239,5 +241,9 @@ def _refuse(what: str) -> NoReturn:
 def _as_integrity_error() -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except MemOSError:
+        raise
+    except (*_UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a position before the file's start
+            raise
         raise IntegrityError(f"the bundle is damaged: {error}; take a fresh copy of what export wrote") from error

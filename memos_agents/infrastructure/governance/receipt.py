@@ -88,7 +88,7 @@ class Receipt:
     def from_json(cls, value: Mapping[str, JSON]) -> Receipt:
         """Read what `to_json` wrote.
 
-        Raises `InvalidRequest` if it is not a receipt, or one of a newer release, and `IntegrityError` if it was changed.
+        Raises `InvalidRequest` if it is no receipt or one of a newer release, `IntegrityError` if it was changed.
         """
         if not isinstance(value, Mapping) or value.get("format") != "memos-receipt":
             raise InvalidRequest("this is not a receipt; give what Receipt.to_json() or `memos erase` wrote")
@@ -100,26 +100,33 @@ class Receipt:
         content = {key: item for key, item in value.items() if key != "digest"}
         if content_hash(content) != value.get("digest"):
             raise IntegrityError("the receipt was changed after it was written: it does not match its digest")
-        agent = cast("Mapping[str, str]", value["agent"])
-        stones = cast("Sequence[tuple[str, int, str, bool]]", value["tombstones"])
+        try:
+            return cls._read(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidRequest(f"the receipt lacks a field or has a wrong one: {error}") from error
+
+    @classmethod
+    def _read(cls, content: Mapping[str, JSON]) -> Receipt:
+        agent = cast("Mapping[str, str]", content["agent"])
+        stones = cast("Sequence[tuple[str, int, str, bool]]", content["tombstones"])
         return cls(
-            activity_id=cast(str, value["activity_id"]),
-            seq=cast(int, value["seq"]),
-            at=utc(value["at"], what="at"),
+            activity_id=cast(str, content["activity_id"]),
+            seq=cast(int, content["seq"]),
+            at=utc(content["at"], what="at"),
             agent=Agent(id=agent["id"], kind=cast(AgentKind, agent["kind"]), name=agent["name"]),
             tombstones=tuple(
                 Tombstone(ref=VersionRef(cube_id, version), content_hash=digest, is_derived=is_derived)
                 for cube_id, version, digest, is_derived in stones
             ),
-            is_complete=cast(bool, value["is_complete"]),
-            chain=cast("str | None", value["chain"]),
+            is_complete=cast(bool, content["is_complete"]),
+            chain=cast("str | None", content["chain"]),
         )
 
     def verify(self, memos: HasVault) -> ReceiptCheck:
         """Check against the store that all of it is still gone: tombstones, content, search, lineage, log, bytes.
 
-        Costs a read of each erased cube's history, one search view for each owner and one lineage walk for each version
-        that was named. Content elsewhere (bundles, backups) is out of reach.
+        Costs a read of each erased cube's history and of one step of lineage for each version, and one search view for
+        each owner. Content elsewhere (bundles, backups) is out of reach.
         """
         problems = tuple(_problems(self, memos.vault))
         return ReceiptCheck(ok=not problems, problems=problems)
@@ -188,21 +195,18 @@ def _search_problems(receipt: Receipt, vault: MemVault, versions: Mapping[Versio
 
 
 def _lineage_problems(receipt: Receipt, vault: MemVault, everything: Scope) -> Iterator[Problem]:
-    """What came of an erased version must be erased too. Derived tombstones lie below the named ones."""
-    reported = set()
+    """What was made directly from an erased version must be erased; so, one after the other, is all that follows."""
+    reported: set[VersionRef] = set()
     for stone in receipt.tombstones:
-        if stone.is_derived:
-            continue
         try:
-            graph = vault.lineage(stone.ref, "down", None, everything)
+            graph = vault.lineage(stone.ref, "down", 1, everything)
         except NotFound:
             continue  # reported as a missing version
-        states = {node.ref: node.state for node in graph.entities}
+        living = {node.ref for node in graph.entities if node.state is not MemoryState.ERASED}
         for derivation in graph.derivations:
-            ref = derivation.derived
-            if states.get(ref, MemoryState.ERASED) is not MemoryState.ERASED and ref not in reported:
-                reported.add(ref)
-                yield _problem("derived_left", "something made from an erased version is still there:", ref)
+            if derivation.derived in living - reported:
+                reported.add(derivation.derived)
+                yield _problem("derived_left", "something made from an erased version is there:", derivation.derived)
 
 
 def _problem(kind: str, what: str, ref: VersionRef) -> Problem:

@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 from memos_agents.cube.canonical import JSON
 from memos_agents.cube.memcube import VersionRef
 from memos_agents.errors import InvalidRequest
-from memos_agents.infrastructure.provenance import mermaid, page, prov_json, prov_reading
 from memos_agents.infrastructure.provenance.parts import LABEL_LENGTH, EntityNode, GraphParts, label_of
 from memos_agents.infrastructure.provenance.values import Activity, Derivation, Relation, Source
 
@@ -53,7 +52,9 @@ class ProvenanceGraph(GraphParts):
 
     def to_prov_json(self) -> dict[str, JSON]:
         """The graph as a W3C PROV-JSON document; `from_prov_json` is its inverse."""
-        return prov_json.write_prov_json(self)
+        from memos_agents.infrastructure.provenance.prov_json import write_prov_json
+
+        return write_prov_json(self)
 
     @classmethod
     def from_prov_json(cls, document: Mapping[str, JSON], *, unplaced: list[str] | None = None) -> ProvenanceGraph:
@@ -63,7 +64,9 @@ class ProvenanceGraph(GraphParts):
         (UUIDv5), another one a `Source`. One sentence about each statement without a place is appended to `unplaced`;
         without such a list they raise `InvalidRequest`, as does a document that is not PROV-JSON or names no version.
         """
-        parts, left_over = prov_reading.read_prov_json(document)
+        from memos_agents.infrastructure.provenance.prov_reading import read_prov_json
+
+        parts, left_over = read_prov_json(document)
         if unplaced is not None:
             unplaced.extend(left_over)
         elif left_over:
@@ -76,14 +79,18 @@ class ProvenanceGraph(GraphParts):
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart, sources at the left; at most 150 versions, those nearest to the root."""
-        return mermaid.to_mermaid(self)
+        from memos_agents.infrastructure.provenance.mermaid import to_mermaid
+
+        return to_mermaid(self)
 
     def to_html(self) -> str:
         """One page that needs no network and runs no script: an SVG drawing, and a table of every version.
 
         Draws at most 150 versions, those nearest to the root, and says so. Every text is escaped.
         """
-        return page.to_html(self)
+        from memos_agents.infrastructure.provenance.page import to_html
+
+        return to_html(self)
 
 
 def walk(

@@ -27,6 +27,7 @@ _Cell: TypeAlias = "Key | tuple[int, int]"
 COLUMN_GAP = 96.0
 ROW_GAP = 20.0
 _SWEEPS = 6
+_MOST_PASSED = 3_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,10 @@ def picture_of(graph: GraphParts, limit: int) -> Picture:
 def lay_out(picture: Picture, box_width: float, height_of: Callable[[Key], float]) -> Layout:
     """Place every box without overlap. 150 boxes take some milliseconds."""
     layers = _layers(picture)
-    chains = [_chain(number, edge, layers) for number, edge in enumerate(picture.edges)]
+    passed = sum(abs(layers[edge.end] - layers[edge.start]) for edge in picture.edges)
+    chains: list[list[_Cell]] = [[edge.start, edge.end] for edge in picture.edges]
+    if passed <= _MOST_PASSED:  # beyond that nobody can follow single lines anyway, and ordering them takes seconds
+        chains = [_chain(number, edge, layers) for number, edge in enumerate(picture.edges)]
     columns: dict[int, list[_Cell]] = defaultdict(list)
     by_age = sorted(picture.nodes, key=lambda ref: (picture.nodes[ref].recorded_at, ref))
     keys: list[Key] = [*by_age, *sorted(picture.sources)]

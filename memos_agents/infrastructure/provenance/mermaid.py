@@ -17,7 +17,8 @@ from memos_agents.infrastructure.provenance.wording import (
 )
 
 MERMAID_LIMIT = 150
-"""Mermaid itself refuses 500 lines between boxes; a person gives up earlier."""
+MERMAID_LINES = 500
+"""Mermaid refuses to draw more lines than that, unless its `maxEdges` says otherwise."""
 
 _STYLES = {
     "root": "stroke-width:3px",
@@ -30,7 +31,9 @@ _STYLES = {
 
 def to_mermaid(graph: GraphParts) -> str:
     """The chart's text; every character of a label that could mean something to Mermaid is an entity code."""
-    picture = picture_of(graph, MERMAID_LIMIT)
+    limit = MERMAID_LIMIT
+    while len((picture := picture_of(graph, limit)).edges) > MERMAID_LINES and limit > 1:
+        limit //= 2
     activities = {activity.id: activity for activity in graph.activities}
     names: dict[Key, str] = {}
     lines = ["flowchart LR"]

@@ -73,7 +73,7 @@ def _version_attributes(node: EntityNode) -> _Records:
         "memos:recorded_at": _typed(iso(node.recorded_at), "xsd:dateTime"),
         "memos:is_stale": node.is_stale,
     }
-    if node.label:
+    if node.label and node.state is not MemoryState.ERASED:
         attributes["prov:label"] = node.label
     if node.superseded_at is not None:
         attributes["memos:superseded_at"] = _typed(iso(node.superseded_at), "xsd:dateTime")

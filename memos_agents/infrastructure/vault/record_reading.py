@@ -124,7 +124,10 @@ def _check_ends(load: Load) -> None:
         named.add(line.activity_id)
         if line.relation.source_id not in load.cubes or line.relation.target_id not in load.cubes:
             raise IntegrityError(f"a relation {line.relation.kind.value} names a cube that is missing")
-        for identity in {(line.triple, line.recorded_at), (line.triple, line.removed_at or "open")}:
+        identities: list[object] = [(line.triple, line.recorded_at)]
+        if line.removed_at is None:
+            identities.append(line.triple)
+        for identity in identities:
             if identity in stated:
                 raise InvalidRequest(
                     f"the relation {line.relation.kind.value} of {line.relation.source_id!r} stands twice"

@@ -43,7 +43,7 @@ _UNSPACED: Final = (
     "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
 _ASCII_WORD: Final = re.compile(r"[a-z0-9]+")
-_WORD: Final = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]+")
+_WORD: Final = re.compile(rf"[^\W_{_UNSPACED}]+|(?:(?=\w)[{_UNSPACED}])+")
 _HAN: Final = re.compile("[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _IS_UNSPACED: Final = re.compile(f"[{_UNSPACED}]")
 _CLITIC: Final = re.compile(r"(?<=[a-z])['\u2019](?:s|m|d|t|re|ve|ll)\b", re.IGNORECASE)
@@ -78,9 +78,11 @@ _NUMBER_WORDS: Final = _words("one two three four five six seven eight nine ten 
 _SELF_WORDS: Final = _words("i my me mine i'm i've i'd i'll")
 _FLAG_WORD: Final = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+")
 _INSTRUCTION: Final = re.compile(
-    r"\b(?:(?:please|always|never)\b.{0,80}\b(?:when(?:ever)?|if) (?:i|you)\b|(?:always|never|do not|don't) "
-    r"(?:use|include|give|show|tell|mention|provide|add|format|ask|answer|reply|write|explain|suggest|call|send|make)\b"
-    r"|from now on|going forward|in (?:the )?future,? please|remember (?:to|that i))"
+    r"\b(?:always|never)\b[^.?!\n]{0,120}\bwhen(?:ever)? i\b"
+    r"|\bwhen(?:ever)? i (?:ask|request|inquire|mention|talk|say|bring up|want|need)\b[^.?!\n]{0,120}"
+    r"\b(?:always|never|please|make sure|you should|i want you|i'd like you)\b"
+    r"|(?:^|[.!?\n]\s*)(?:please,? )?(?:always|never|don't ever|make sure (?:to|you) always)\b"
+    r"|\b(?:from now on|going forward|in (?:the )?future,? please)\b|\bplease (?:always|never|remember (?:to|that))\b"
 )
 _PREFERENCE: Final = re.compile(
     r"\bi(?:'d| would|'m| am|'ve)?(?: \w+){0,2} (?:prefer|like|love|enjoy|hate|dislike|avoid|favou?r|rather)\b"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from memos_agents.cube.canonical import JSON, canonical_json
 from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.metadata import DEFAULT_COLLECTION
-from memos_agents.cube.moment import from_microseconds, to_microseconds
+from memos_agents.cube.moment import from_microseconds, to_microseconds, utc
 from memos_agents.cube.payload import ArtefactPayload
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import InvalidRequest, NotFound, VersionConflict
@@ -80,9 +80,10 @@ class Applier:
             repeated = _repeated(connection, tenant, commit.key)
             if repeated is not None:
                 return repeated
-        at_us = max(to_microseconds(commit.activity.started_at), last_us + 1 if last_us is not None else -(2**63))
+        started_us = to_microseconds(utc(commit.activity.started_at, what="started_at"))
+        at_us = started_us if last_us is None else max(started_us, last_us + 1)
         if commit.lease is not None:
-            check_lease(connection, tenant, commit.lease, to_microseconds(commit.activity.started_at))
+            check_lease(connection, tenant, commit.lease, started_us)
         return _Application(self, connection, commit, tenant, seq + 1, at_us, previous).run()
 
     @property
@@ -173,23 +174,22 @@ class _Application:
             if not write.merge_duplicate or write.replaces is not None:
                 continue
             owner = self._applier.names.scope_rids(self._db, write.cube.scope)
-            row = self._db.execute(
-                "SELECT c.id, c.version, c.rid FROM cube c JOIN version v ON v.rid = c.head WHERE c.hash = ? "
+            rows = self._db.execute(
+                "SELECT c.id, c.version, c.rid FROM cube c INDEXED BY cube_hash CROSS JOIN version v ON v.rid = c.head WHERE c.hash = ? "
                 "AND c.tenant = ? AND c.user = ? AND c.agent = ? AND c.session = ? AND c.state = ? AND v.hash = ? "
-                "AND v.superseded_us IS NULL AND v.stale = 0 AND (v.expires_us IS NULL OR v.expires_us > ?) ORDER BY c.id LIMIT 1",
+                "AND v.superseded_us IS NULL AND v.stale = 0 AND (v.expires_us IS NULL OR v.expires_us > ?)",
                 (short_hash(digest), self._tenant, *owner, STATE_NUMBER[MemoryState.ACTIVATED], digest, self._at_us),
-            ).fetchone()
-            if row is not None:
-                found[write.cube.id] = (VersionRef(row[0], row[1]), row[2])
+            ).fetchall()
+            if rows:
+                cube_id, version, rid = min(rows)
+                found[write.cube.id] = (VersionRef(cube_id, version), rid)
         return found
 
     def _check(self, commit: Commit) -> None:
         named = cubes_named(commit)
         fresh = {write.cube.id for write in commit.writes if write.replaces is None}
-        if named != fresh or len(fresh) != len(commit.writes):
+        if named != fresh:  # ids of new cubes are checked by the table's constraint
             self._load(named)
-        else:
-            self._load(sorted(named))
         heads = {cube_id: cube.head for cube_id, cube in self._cubes.items()}
         wanted = sorted({edge.source for edge in commit.derivations if isinstance(edge.source, str)})
         sources: set[str] = set()
@@ -347,15 +347,15 @@ class _Application:
 
     def _insert(self, rows: _Rows) -> None:
         new = [(*values, *rows.heads.pop(rid)) for rid, values in rows.cubes.items()]
-        if any(cube.key is not None for cube in self._cubes.values()):
-            self._db.executemany("UPDATE cube SET key=NULL WHERE rid=?", [(rid,) for rid in rows.heads])
+        if rows.heads and any(cube.key is not None for cube in self._cubes.values()):
+            self._many("UPDATE cube SET key=NULL WHERE rid=?", [(rid,) for rid in rows.heads])
         try:
-            self._db.executemany(
+            self._many(
                 "INSERT INTO cube(rid, tenant, id, user, agent, session, state, frozen, created_us, version, "
                 "head, hash, collection, key, readers) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 new,
             )
-            self._db.executemany(
+            self._many(
                 "UPDATE cube SET version=?, head=?, hash=?, collection=?, key=?, readers=? WHERE rid=?",
                 [(*values, rid) for rid, values in rows.heads.items()],
             )
@@ -363,15 +363,15 @@ class _Application:
             raise VersionConflict(
                 "another cube has the same id or key in this scope; read it and write its next version"
             ) from error
-        self._db.executemany("UPDATE version SET superseded_us=? WHERE rid=?", rows.ends)
-        self._db.executemany(
+        self._many("UPDATE version SET superseded_us=? WHERE rid=?", rows.ends)
+        self._many(
             "INSERT INTO version(rid, cube, n, activity, recorded_us, superseded_us, hash, body, memory_type, event_us, "
             "valid_from_us, valid_to_us, expires_us, collection, speaker, flags, length) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             list(rows.versions.values()),
         )
-        self._db.executemany("INSERT INTO terms(rowid, words) VALUES(?,?)", rows.terms)
-        self._db.executemany("INSERT INTO vector(space, version, data) VALUES(?,?,?)", rows.vectors)
-        self._db.executemany("INSERT INTO blob(sha256, version) VALUES(?,?)", rows.blobs)
+        self._many("INSERT INTO terms(rowid, words) VALUES(?,?)", rows.terms)
+        self._many("INSERT INTO vector(space, version, data) VALUES(?,?,?)", rows.vectors)
+        self._many("INSERT INTO blob(sha256, version) VALUES(?,?)", rows.blobs)
 
     def _vector_rows(self, version_rid: int, vectors: Vectors) -> list[tuple[int, int, bytes]]:
         rows = []
@@ -433,10 +433,8 @@ class _Application:
                 ).fetchone()
                 evidence.append((derived, source, edge.kind, self._activity))
             self._effects.append(chain.derived(str(edge.derived), str(edge.source), edge.kind))
-        self._db.executemany("INSERT OR IGNORE INTO derivation(derived, source, kind, activity) VALUES(?,?,?,?)", edges)
-        self._db.executemany(
-            "INSERT OR IGNORE INTO evidence(derived, source, kind, activity) VALUES(?,?,?,?)", evidence
-        )
+        self._many("INSERT OR IGNORE INTO derivation(derived, source, kind, activity) VALUES(?,?,?,?)", edges)
+        self._many("INSERT OR IGNORE INTO evidence(derived, source, kind, activity) VALUES(?,?,?,?)", evidence)
         stale = set(cascade.mark_descendants(self._db, self._ended)) if self._ended else set()
         if edges:
             stale.update(cascade.mark_born_stale(self._db, [edge[0] for edge in edges]))
@@ -535,6 +533,10 @@ class _Application:
         self._db.execute("UPDATE tenant SET erased_seq=? WHERE rid=?", (self._seq, self._tenant))
         return tuple(tombstones), set(rids)
 
+    def _many(self, statement: str, rows: Sequence[tuple[object, ...] | list[object]]) -> None:
+        if rows:
+            self._db.executemany(statement, rows)
+
     def _count_uses(self, rids: Iterable[int]) -> None:
         rows = [(rid, self._at_us) for rid in rids]
         self._touched.update(rid for rid, _ in rows)
@@ -553,7 +555,7 @@ class _Application:
                 self._activity,
             ),
         )
-        self._db.executemany(
+        self._many(
             "INSERT INTO touched(activity, cube) VALUES(?,?)", [(self._activity, rid) for rid in sorted(self._touched)]
         )
         self._db.execute(

@@ -48,7 +48,7 @@ class Checks:
         previous, position = chain.GENESIS, 0
         rows = self._db.execute(
             "SELECT id, kind, agent_id, agent_kind, agent_name, started_us, parameters, at_us, effects, chain, seq "
-            "FROM activity WHERE tenant=? AND seq IS NOT NULL ORDER BY seq",
+            "FROM activity WHERE tenant=? AND seq IS NOT NULL ORDER BY rid",
             (self._tenant,),
         )
         for name, kind, agent_id, agent_kind, agent_name, started, parameters, at_us, effects, stored, seq in rows:
@@ -117,7 +117,7 @@ class Checks:
         """What the log says was written: the hash of each version."""
         stated: dict[tuple[str, int], str] = {}
         rows = self._db.execute(
-            "SELECT effects FROM activity WHERE tenant=? AND seq IS NOT NULL ORDER BY seq", (self._tenant,)
+            "SELECT effects FROM activity WHERE tenant=? AND seq IS NOT NULL ORDER BY rid", (self._tenant,)
         )
         for (effects,) in rows:
             for effect in json.loads(effects)["chain"]:

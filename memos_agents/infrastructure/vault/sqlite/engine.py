@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,18 +16,21 @@ from memos_agents.infrastructure.vault.sqlite.opening import Durability, open_co
 
 T = TypeVar("T")
 MAX_GROUP = 64
+RECENT_SECONDS = 0.1
+MAX_WAIT_SECONDS = 0.004
 
 
 class _Task(Generic[T]):
-    """One caller's work and, when `is_done`, what came of it."""
+    """One caller's work and, when `is_done`, what came of it. Woken undone, its caller leads the next group."""
 
-    __slots__ = ("error", "is_done", "result", "work")
+    __slots__ = ("error", "is_done", "result", "woken", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
         self.work = work
         self.is_done = False
         self.result: T | None = None
         self.error: BaseException | None = None
+        self.woken = threading.Event()
 
 
 class Hooks(Protocol):
@@ -53,7 +57,10 @@ class Engine:
         self._durability: Durability = durability
         self._is_readonly = readonly
         self._hooks = hooks
+        self._writers: dict[int, float] = {}
         self._tasks: deque[_Task[object]] = deque()
+        self._queueing = threading.Lock()
+        self._is_led = False
         self._leading = threading.Lock()
         self._readers: deque[sqlite3.Connection] = deque()
         self._is_closed = False
@@ -62,14 +69,22 @@ class Engine:
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction; when this returns, what it wrote is durable. If it raises, nothing happened.
 
-        Callers that come while another one is committing are committed together: whoever gets the lock runs the work
-        of everybody waiting, each behind a savepoint, and pays one fsync for all of them.
+        Callers that come while another one is committing are committed together: the first of them runs the work of
+        everybody waiting, each behind a savepoint, and pays one fsync for all of them.
         """
         task: _Task[object] = _Task(cast("Callable[[sqlite3.Connection], object]", work))
-        self._tasks.append(task)
-        with self._leading:
-            if not task.is_done:
-                self._lead()
+        self._writers[threading.get_ident()] = time.monotonic()
+        with self._queueing:
+            self._tasks.append(task)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            try:
+                task.woken.wait()
+            except BaseException:
+                self._abandon(task)
+                raise
+        if not task.is_done:
+            self._lead()
         if task.error is not None:
             raise task.error
         return cast(T, task.result)
@@ -148,12 +163,26 @@ class Engine:
             )
         return self._writer
 
+    def _abandon(self, task: _Task[object]) -> None:
+        """Take back work whose caller was interrupted while waiting, and hand on the lead if it was just given it."""
+        with self._queueing:
+            if task in self._tasks:
+                self._tasks.remove(task)
+                if task.woken.is_set():
+                    self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Wake the next one in the queue to lead; call with `_queueing` held."""
+        self._is_led = bool(self._tasks)
+        if self._tasks:
+            self._tasks[0].woken.set()
+
     def _lead(self) -> None:
-        group: list[_Task[object]] = []
-        while self._tasks and len(group) < MAX_GROUP:
-            group.append(self._tasks.popleft())
+        self._wait_for_company()
+        with self._queueing:
+            group = [self._tasks.popleft() for _ in range(min(len(self._tasks), MAX_GROUP))]
         try:
-            with self.translated():
+            with self._leading, self.translated():
                 self._run(group)
         except BaseException as error:  # whoever waits must learn that its work is not durable
             self._hooks.end(is_committed=False)
@@ -166,8 +195,24 @@ class Engine:
             if not isinstance(error, Exception):
                 raise
         finally:
+            with self._queueing:
+                self._hand_over()
             for task in group:
                 task.is_done = True
+                task.woken.set()
+
+    def _wait_for_company(self) -> None:
+        """Give threads that wrote a moment ago a moment to join: an fsync costs more than the wait."""
+        if len(self._writers) == 1:
+            return
+        now = time.monotonic()
+        recent = sum(now - last < RECENT_SECONDS for last in list(self._writers.values()))
+        if len(self._writers) > MAX_GROUP:
+            self._writers = {
+                writer: last for writer, last in list(self._writers.items()) if now - last < RECENT_SECONDS
+            }
+        while len(self._tasks) < min(recent, MAX_GROUP) and time.monotonic() - now < MAX_WAIT_SECONDS:
+            time.sleep(MAX_WAIT_SECONDS / 8)
 
     def _run(self, group: list[_Task[object]]) -> None:
         connection = self._open_writer()

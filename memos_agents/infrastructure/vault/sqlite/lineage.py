@@ -150,7 +150,7 @@ class Lineage:
 
     def _activities(self, ids: list[str]) -> list[Activity]:
         found = []
-        tenant = self._values[0]
+        tenant = self._reader.names.tenant(self._db)
         for marks, piece in chunks(ids):
             rows = self._db.execute(
                 "SELECT x.id, x.kind, x.agent_id, x.agent_kind, x.agent_name, x.started_us, x.parameters, "

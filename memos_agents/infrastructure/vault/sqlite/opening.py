@@ -39,6 +39,7 @@ def open_connection(path: Path, *, durability: Durability, readonly: bool) -> sq
         "mmap_size=268435456",
         "temp_store=MEMORY",
         "trusted_schema=OFF",
+        "wal_autocheckpoint=8000",  # 32 MB of log: pages written again and again are copied back once
         "journal_size_limit=67108864",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -43,18 +43,29 @@ class Reader:
         self._uses = uses
 
     @property
+    def tenant(self) -> str:
+        return self._tenant
+
+    @property
     def names(self) -> Names:
         return self._names
 
     def owner(self, connection: sqlite3.Connection, scope: Scope, alias: str = "c") -> tuple[str, list[int]]:
-        """A condition on cubes that `scope` admits, and its parameters."""
-        tenant = self._names.tenant(connection) if scope.tenant == self._tenant else UNKNOWN
-        condition, values = f"{alias}.tenant = ?", [tenant]
-        for column, rid in zip(("user", "agent", "session"), self._names.scope_rids(connection, scope), strict=True):
+        """A condition on cubes that `scope` admits, and its parameters. Names belong to one tenant, so they imply it."""
+        if scope.tenant != self._tenant:
+            return f"{alias}.tenant = ?", [UNKNOWN]
+        user, agent, session = self._names.scope_rids(connection, scope)
+        terms, values = [], []
+        # One index is named by what is most selective; a unary plus keeps SQLite from choosing another.
+        for column, rid in (("session", session), ("user", user), ("agent", agent)):
             if rid:
-                condition += f" AND {alias}.{column} = ?"
+                terms.append(f"{'+' if terms else ''}{alias}.{column} = ?")
+                if column != "user" and len(terms) == 1:
+                    terms.append(f"{alias}.{column} <> 0")  # implies the partial index's condition
                 values.append(rid)
-        return condition, values
+        if not terms:
+            return f"{alias}.tenant = ?", [self._names.tenant(connection)]
+        return " AND ".join(terms), values
 
     def heads(self, connection: sqlite3.Connection, cube_ids: Sequence[str], scope: Scope) -> dict[str, MemCube]:
         condition, values = self.owner(connection, scope)
@@ -178,7 +189,7 @@ class Reader:
             more.extend(values)
         rows = connection.execute(
             "SELECT x.rid, x.id, x.kind, x.agent_id, x.agent_kind, x.agent_name, x.at_us, x.parameters, x.seq, x.chain "
-            f"FROM activity x WHERE {condition} ORDER BY x.seq DESC LIMIT ?",
+            f"FROM activity x WHERE {condition} ORDER BY x.rid DESC LIMIT ?",
             (*parameters, *more, query.limit),
         ).fetchall()
         return [self._entry(connection, row, query.scope) for row in rows]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from memos_agents.cube.canonical import JSON, canonical_json
+from memos_agents.cube.canonical import canonical_json
 from memos_agents.cube.memcube import MemCube, VersionRef, unpack_body
 from memos_agents.cube.moment import from_microseconds, to_microseconds
 from memos_agents.cube.payload import ArtefactPayload
@@ -17,7 +17,7 @@ from memos_agents.infrastructure.provenance.values import Activity, Agent
 from memos_agents.infrastructure.vault import chain
 from memos_agents.infrastructure.vault.columns import speaker_of
 from memos_agents.infrastructure.vault.commit import Commit
-from memos_agents.infrastructure.vault.record_reading import Load, collect_records
+from memos_agents.infrastructure.vault.record_reading import Load
 from memos_agents.infrastructure.vault.records import KINDS, ActivityLine, CubeLine, RelationLine, VersionLine
 from memos_agents.infrastructure.vault.sqlite.apply import Applier, check_lease, short_hash, time_columns
 from memos_agents.infrastructure.vault.sqlite.engine import chunks
@@ -32,12 +32,10 @@ def restore(
     connection: sqlite3.Connection,
     applier: Applier,
     reader: Reader,
-    records: Iterable[Mapping[str, JSON]],
+    load: Load,
     commit: Commit,
 ) -> dict[str, int]:
     """Write what is not there yet; returns how many of each kind."""
-    if commit != Commit(activity=commit.activity, key=commit.key, lease=commit.lease):
-        raise InvalidRequest("a commit that loads records can carry an activity, a key and a lease, nothing else")
     counts = dict.fromkeys(KINDS, 0)
     tenant, seq, last_us, previous = applier.names.tail(connection)
     if commit.key is not None:
@@ -48,7 +46,6 @@ def restore(
     if commit.lease is not None:
         check_lease(connection, tenant, commit.lease, started_us)
     at_us = started_us if last_us is None else max(started_us, last_us + 1)
-    load = collect_records(records, applier.tenant_name)
     if commit.activity.id in load.activities:
         raise InvalidRequest(
             f"activity {commit.activity.id!r} is among the records; a load needs an activity of its own"

@@ -40,7 +40,6 @@ CREATE TABLE activity(
     effects TEXT, chain BLOB, key TEXT, result TEXT, reshapes INTEGER NOT NULL DEFAULT 0,
     UNIQUE(tenant, id)
 ) STRICT;
-CREATE UNIQUE INDEX activity_seq ON activity(tenant, seq) WHERE seq IS NOT NULL;
 CREATE UNIQUE INDEX activity_key ON activity(tenant, key) WHERE key IS NOT NULL;
 CREATE TABLE cube(
     rid INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL,
@@ -65,7 +64,6 @@ CREATE TABLE version(
     collection TEXT NOT NULL, speaker TEXT, flags INTEGER NOT NULL, length INTEGER NOT NULL,
     UNIQUE(cube, n)
 ) STRICT;
-CREATE INDEX version_activity ON version(activity);
 CREATE TABLE derivation(
     derived INTEGER NOT NULL REFERENCES version(rid), source INTEGER NOT NULL REFERENCES version(rid),
     kind TEXT NOT NULL, activity INTEGER NOT NULL,
@@ -118,7 +116,7 @@ CREATE TABLE snapshot(
     tenant INTEGER NOT NULL, name TEXT NOT NULL, seq INTEGER NOT NULL, at_us INTEGER NOT NULL,
     PRIMARY KEY(tenant, name)
 ) STRICT, WITHOUT ROWID;
-CREATE VIRTUAL TABLE terms USING fts5(words, detail=none, tokenize=ascii);
+CREATE VIRTUAL TABLE terms USING fts5(words, detail=none, columnsize=0, tokenize=ascii);
 """
 
 

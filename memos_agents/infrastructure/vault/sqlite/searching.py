@@ -35,12 +35,14 @@ _Key: TypeAlias = tuple[object, ...]
 
 @dataclass(slots=True)
 class _Entry:
-    """A cached scope as of a log position; `epoch` counts changes of vectors, which are not in the log."""
+    """A cached scope as of a log position; `activity` is the rowid of its last entry, and `epoch`
+    counts changes of vectors, which are not in the log."""
 
     growth: Growth | None = None
     columns: Columns | None = None
     seq: int = -1
     epoch: int = -1
+    activity: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -106,13 +108,15 @@ class Searching:
             self._entries.move_to_end(key)
         with entry.lock, self._engine.read() as connection:
             tenant = self._names.tenant(connection)
-            row = connection.execute("SELECT seq, vector_epoch FROM tenant WHERE rid = ?", (tenant,)).fetchone()
-            seq, epoch = row or (0, 0)
+            row = connection.execute(
+                "SELECT seq, vector_epoch, (SELECT max(rid) FROM activity) FROM tenant WHERE rid = ?", (tenant,)
+            ).fetchone()
+            seq, epoch, activity = row or (0, 0, 0)
             if entry.growth is None or epoch != entry.epoch or seq < entry.seq:
                 self._load(connection, query, entry)
             elif seq > entry.seq:
                 self._refresh(connection, query, entry, tenant)
-            entry.seq, entry.epoch = seq, epoch
+            entry.seq, entry.epoch, entry.activity = seq, epoch, activity
             if entry.columns is None:
                 assert entry.growth is not None  # _load and _refresh leave it set
                 entry.columns = entry.growth.columns()
@@ -128,13 +132,13 @@ class Searching:
         growth = entry.growth
         assert growth is not None  # checked by the caller
         (reshapes,) = connection.execute(
-            "SELECT coalesce(max(reshapes), 0) FROM activity WHERE tenant = ? AND seq > ?", (tenant, entry.seq)
+            "SELECT coalesce(max(reshapes), 0) FROM activity WHERE tenant = ? AND rid > ?", (tenant, entry.activity)
         ).fetchone()
         owner, values = self._reader.owner(connection, query.scope)
         touched = connection.execute(
             "SELECT DISTINCT c.rid FROM activity x JOIN touched t ON t.activity = x.rid JOIN cube c ON c.rid = t.cube "
-            f"WHERE x.tenant = ? AND x.seq > ? AND {owner} LIMIT ?",
-            (tenant, entry.seq, *values, MAX_PATCH + 1),
+            f"WHERE x.rid > ? AND x.tenant = ? AND {owner} LIMIT ?",
+            (entry.activity, tenant, *values, MAX_PATCH + 1),
         ).fetchall()
         if reshapes or len(touched) > MAX_PATCH:
             self._load(connection, query, entry)

@@ -16,6 +16,7 @@ import numpy as np
 
 from memos_agents.cube.memcube import MemCube
 from memos_agents.infrastructure.vault.columns import MAX_POSTED_COUNT
+from memos_agents.infrastructure.vault.sqlite.names import UNKNOWN
 from memos_agents.infrastructure.vault.text import index_terms
 
 _COUNT = tuple(chr(0xE000 + count) for count in range(MAX_POSTED_COUNT + 1))
@@ -39,10 +40,14 @@ def look_up(
     connection: sqlite3.Connection, terms: Iterable[str], tenant: int, owner: tuple[int, int, int]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For each term: rowids of the versions that hold it (ascending) and their counts, of this owner only."""
+    if UNKNOWN in (tenant, *owner):
+        return {}
     tags = [f'"{_TAG}{field}{rid}"' for field, rid in zip("uas", owner, strict=True) if rid] or [f'"{_TAG}t{tenant}"']
     prefix = " AND ".join(tags)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for term in dict.fromkeys(terms):
+        if not term.isalnum():  # no such term is ever indexed, and a mark or quote must not reach FTS5's syntax
+            continue
         patterns = [f'{prefix} AND "{term}{mark}"' for mark in _COUNT[1:]]
         rows = connection.execute(_LOOK_UP, patterns).fetchall()
         if rows:

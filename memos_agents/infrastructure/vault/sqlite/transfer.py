@@ -22,6 +22,7 @@ from memos_agents.infrastructure.vault.records import (
     VectorLine,
     VersionLine,
 )
+from memos_agents.infrastructure.vault.sqlite.names import UNKNOWN
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
 from memos_agents.infrastructure.vault.sqlite.schema import STATES, TYPES
 
@@ -32,6 +33,8 @@ class Records:
     def __init__(self, reader: Reader, connection: sqlite3.Connection, scope: Scope) -> None:
         self._reader, self._db, self._scope = reader, connection, scope
         self._owner, self._values = reader.owner(connection, scope)
+        is_ours = scope.tenant == reader.tenant
+        self._tenant = reader.names.tenant(connection) if is_ours else UNKNOWN
 
     def __iter__(self) -> Iterator[Record]:
         """Every line, in the order of `records.KINDS`."""
@@ -67,7 +70,7 @@ class Records:
             "SELECT x.id, x.kind, x.agent_id, x.agent_kind, x.agent_name, x.started_us, x.at_us, x.parameters, "
             f"EXISTS (SELECT 1 FROM touched t JOIN cube c ON c.rid = t.cube WHERE t.activity = x.rid AND NOT ({self._owner})) "
             f"FROM activity x WHERE x.tenant = ?{condition} ORDER BY x.id",
-            (*self._values, self._values[0], *values),
+            (*self._values, self._tenant, *values),
         )
         for activity_id, kind, agent_id, agent_kind, agent_name, started, at, parameters, is_shared in rows:
             hides = is_shared and not self._scope.is_everything
@@ -89,7 +92,7 @@ class Records:
             values = tuple(self._values)
         rows = self._db.execute(
             f"SELECT s.id, s.kind, s.locator, s.sha256 FROM source s WHERE s.tenant = ?{condition} ORDER BY s.id",
-            (self._values[0], *values),
+            (self._tenant, *values),
         )
         for source_id, kind, locator, sha256 in rows:
             yield SourceLine(source=Source(id=source_id, kind=kind, locator=locator, sha256=sha256))

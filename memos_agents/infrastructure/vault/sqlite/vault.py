@@ -38,6 +38,7 @@ from memos_agents.infrastructure.vault.base import (
 from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
 from memos_agents.infrastructure.vault.columns import pack_vector
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
+from memos_agents.infrastructure.vault.record_reading import collect_records
 from memos_agents.infrastructure.vault.sqlite.apply import Applier
 from memos_agents.infrastructure.vault.sqlite.checking import Checks
 from memos_agents.infrastructure.vault.sqlite.engine import Engine
@@ -112,7 +113,10 @@ class SqliteVault:
         return result
 
     def restore(self, records: Iterable[Mapping[str, JSON]], commit: Commit) -> dict[str, int]:
-        return self._engine.write(lambda connection: restore(connection, self._applier, self._reader, records, commit))
+        if commit != Commit(activity=commit.activity, key=commit.key, lease=commit.lease):
+            raise InvalidRequest("a commit that loads records can carry an activity, a key and a lease, nothing else")
+        load = collect_records(records, self._tenant)  # before the transaction: the lines may come from this very file
+        return self._engine.write(lambda connection: restore(connection, self._applier, self._reader, load, commit))
 
     def touch(self, cube_ids: Iterable[str], at: datetime) -> None:
         if self._is_readonly:
