@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memos_agents.cli.terminal import Output
-from memos_agents.errors import InvalidRequest, NotFound
+from memos_agents.errors import IncompatibleModel, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from memos_agents import MemOS
@@ -117,14 +117,22 @@ class Session:
         target = self.settings.store
         self._check_target(target, creates=creates)
         is_new = creates and "://" not in target and not Path(target).exists()
-        memos = MemOS.open(
-            target,
-            tenant=self.settings.tenant,
-            embedder=(self.embedder() or "none") if embeds else "none",
-            durability=self.settings.durability,
-            cache_dir=self.settings.cache_dir,
-            readonly=readonly,
-        )
+        try:
+            memos = MemOS.open(
+                target,
+                tenant=self.settings.tenant,
+                embedder=(self.embedder() or "none") if embeds else "none",
+                durability=self.settings.durability,
+                cache_dir=self.settings.cache_dir,
+                readonly=readonly,
+            )
+        except IncompatibleModel as error:
+            origin = self.loaded.origins.get("embedder", "the default")
+            raise IncompatibleModel(
+                f"the vectors in {target!r} were made by {error.details.get('expected')!r}, but the embedder is "
+                f"{error.details.get('found')!r} ({origin}); name the other one with --embedder, "
+                "use words only with --embedder none, or convert the store with `memos reembed`"
+            ) from error
         with memos:
             if is_new:
                 self.out.remark(f"made the new store {target}")

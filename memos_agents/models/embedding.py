@@ -138,11 +138,14 @@ def default_embedder() -> Embedder:
 def _load(folder: Path | None, threads: int) -> _Engine:
     weights = _verified((folder or _weights_folder()) / "model.onnx", WEIGHTS_SHA256)
     vocabulary = _verified((folder or Path(__file__).parent) / "wordpieces.txt", WORDPIECES_SHA256)
+    # Builds since 1.32 carry a telemetry client that starts with the import and writes a device id to the user's cache
+    # folder; this is what keeps it from starting. `putenv`, because nothing here reads or changes `os.environ`.
+    os.putenv("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
     from tokenizers import Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import WordPiece
 
-    onnxruntime.disable_telemetry_events()  # builds for Windows report usage otherwise
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

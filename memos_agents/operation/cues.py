@@ -36,9 +36,12 @@ _REQUEST: Final = re.compile(
     r"|\bany (?:\w+ )?(?:advice|tips?|suggestions?|ideas?)\b"
     r"|\bi'm (?:planning|looking|trying|thinking|working|considering|getting)\b|\b(?:ways|steps) to\b"
 )
+_WORD: Final = re.compile(r"\w+")
 _FIRST_PERSON: Final = re.compile(r"\b(?:i|i'm|i've|i'd|me|my|mine|we|our)\b")
-_USER_ROLES: Final = ("user", "human")
-_ASSISTANT_ROLES: Final = ("assistant", "ai", "model", "system", "tool", "bot")
+_USER_ROLES: Final = frozenset({"user", "human"})
+_ASSISTANT_ROLES: Final = frozenset({"assistant", "ai", "model", "system", "tool", "bot"})
+ROLES: Final = _USER_ROLES | _ASSISTANT_ROLES
+"""What stands for a speaker's name where a message has none."""
 _DAY_US: Final = 86_400_000_000
 
 
@@ -109,7 +112,8 @@ def speaker_cue(question: str, view: View) -> NDArray[np.float32] | None:
 
     In a log of a user and an assistant, 'I' and 'my' name the user.
     """
-    named = [index for index, name in enumerate(view.speakers) if _names(question, name)]
+    words = set(_WORD.findall(question))
+    named = [index for index, name in enumerate(view.speakers) if _first_name(name) in words]
     if not named and _FIRST_PERSON.search(question.lower().replace("\u2019", "'")):
         named = [index for index, name in enumerate(view.speakers) if name.lower() in _USER_ROLES]
     return (view.speaker == named[0]).astype(np.float32) if len(named) == 1 else None
@@ -135,9 +139,9 @@ def reply_cue(view: View) -> NDArray[np.float32]:
     return cue
 
 
-def _names(question: str, name: str) -> bool:
-    first = name.split(maxsplit=1)[0] if name.strip() else ""
-    return bool(first) and re.search(rf"(?<!\w){re.escape(first)}(?!\w)", question) is not None
+def _first_name(name: str) -> str:
+    found = _WORD.search(name)
+    return found[0] if found and name.lower() not in ROLES else ""
 
 
 def _month_fit(span: Month, event_us: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -85,7 +85,7 @@ def score(
     view = signals.chained(source.view)
     terms = Counter(query_terms(query))
     postings = source.postings(terms)
-    talk = _talk(view, weights.reach)
+    talk = signals.talk(view, weights.reach)
     own, window = signals.lexical(view, postings, terms, k1=weights.k1, b=weights.b, reach=weights.reach)
     best = max(float(own.max()), float(window.max()))
     held = signals.coverage(best, postings, terms, len(view), k1=weights.k1)
@@ -97,7 +97,7 @@ def score(
         "context": (lexical * context, signals.scaled(window)),
     }
     if embed is not None and query.strip():
-        question = signals.without_names(query, view, postings, reach=weights.reach) if weights.strip_names else query
+        question = signals.without_names(query, view, postings, is_talk=talk == 1) if weights.strip_names else query
         meaning = weights.meaning_log + (weights.meaning_talk - weights.meaning_log) * talk
         relevance["meaning"] = (meaning, signals.scaled(signals.meaning(view, embed(question))))
     base = signals.scaled(_weighted(relevance, len(view)))
@@ -142,12 +142,6 @@ def _weighted(columns: Mapping[str, tuple[float, Column]], n: int) -> Column:
     for weight, column in columns.values():
         total += np.float32(weight) * column
     return total
-
-
-def _talk(view: View, reach: float) -> float:
-    """How much the scope is like a chat of short turns: (0, 1]; see `Weights`."""
-    typical = float(np.exp(np.mean(np.log1p(view.length))))
-    return min(1.0, reach / max(typical, 1e-9))
 
 
 def _best_first(view: View, total: Column, limit: int) -> Iterator[int]:

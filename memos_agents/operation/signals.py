@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from memos_agents.errors import IncompatibleModel
 from memos_agents.infrastructure.vault.text import query_terms
 from memos_agents.infrastructure.vault.view import Postings, View
+from memos_agents.operation import cues
 
 Column: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[str], NDArray[np.float32]]
@@ -45,14 +46,20 @@ def chained(view: View) -> View:
     return replace(view, previous=previous, following=following, session=session)
 
 
+def talk(view: View, reach: float) -> float:
+    """How much the scope is like a chat of short turns, in (0, 1]; see `Weights`."""
+    typical = float(np.exp(np.mean(np.log1p(view.length))))
+    return min(1.0, reach / max(typical, 1e-9))
+
+
 def lexical(
     view: View, postings: Postings, terms: Mapping[str, float], *, k1: float, b: float, reach: float
 ) -> tuple[Column, Column]:
     """BM25 of each row by its own terms, and by a window of its session: own terms x3, the next x2, the second next x1.
 
-    What a row lends to its neighbours shrinks with its length, as `reach` / terms: a short turn needs the talk around
-    it to be understood, a long message speaks for itself and would drown its neighbours. `terms` are the query's, with
-    their weights. Cost: some passes over n rows, and over the rows that hold each term.
+    What a row lends to its neighbours and takes from them shrinks with its length, as `reach` / terms: a short turn
+    needs the talk around it to be understood, a long message speaks for itself and would drown its neighbours.
+    `terms` are the query's, with their weights. Cost: some passes over n rows, and over the rows that hold each term.
     Source: Robertson and Zaragoza, *The Probabilistic Relevance Framework: BM25 and Beyond* (2009), section 3, with the
     idf of Lucene (never negative); the window is ours.
     """
@@ -141,22 +148,21 @@ def scaled(column: Column) -> Column:
     return column / np.float32(top) if top > 0 else column
 
 
-def without_names(question: str, view: View, postings: Postings, *, reach: float) -> str:
+def without_names(question: str, view: View, postings: Postings, *, is_talk: bool) -> str:
     """`question` without names that occur everywhere in the scope, for the embedder.
 
     In a talk between Ann and Ben nearly every turn is said by, or speaks to, Ann: the name takes half of a short
     question's vector and tells nothing (LoCoMo, all@10 of the vectors alone: 36 with names, 55 without). A name is
-    a speaker of at least an eighth of the rows; where rows are short (`reach` terms at most, on average) also a
-    capitalised word that a quarter of them hold, for talks whose speakers are written into the text.
+    a speaker of at least an eighth of the rows; in a talk also a capitalised word that a quarter of its rows hold, and
+    eight at least, because some talks have their speakers written into the text.
     """
     n = len(view)
     if not n:
         return question
-    common = set[str]()
-    for index, name in enumerate(view.speakers):
-        if np.count_nonzero(view.speaker == index) * 8 >= n:
-            common.update(name.casefold().split())
-    is_talk = float(view.length.mean()) <= reach
+    said = np.bincount(view.speaker[view.speaker >= 0], minlength=len(view.speakers))
+    frequent = {view.speakers[index].casefold() for index in np.flatnonzero(said * 8 >= n)} - cues.ROLES
+    common = {part for name in frequent for part in name.split()}
+    least = max(n / 4, 8)
 
     def drop(match: re.Match[str]) -> str:
         word = match[0]
@@ -164,7 +170,7 @@ def without_names(question: str, view: View, postings: Postings, *, reach: float
             return word
         plain = re.sub(r"['\u2019]s$", "", word)
         everywhere = is_talk and all(
-            term in postings and len(postings[term][0]) * 4 >= n for term in query_terms(plain)
+            term in postings and len(postings[term][0]) >= least for term in query_terms(plain)
         )
         return "" if plain.casefold() in common or everywhere else word
 

@@ -52,7 +52,7 @@ class Weights:
     """Holds what the question asks for: a time for 'when', a number for 'how many'."""
 
     reach: float = 50.0
-    """Length in terms up to which a text leans on its neighbours; a longer one lends them reach / length of itself."""
+    """Length in terms up to which a text leans on its neighbours; a longer one only by reach / length."""
     k1: float = 1.2
     """BM25: how soon repeated terms stop counting (the usual value)."""
     b: float = 0.75

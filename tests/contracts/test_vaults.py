@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, cast
 
+from hypothesis import settings
+
 from memos_agents.cube.memcube import MemCube, body_hash
 from memos_agents.infrastructure.vault.memory import MemoryVault
 from memos_agents.infrastructure.vault.memory.tables import Tables
 from memos_agents.infrastructure.vault.sqlite import SqliteVault
+from memos_agents.testing.vault_machine import VaultMachine
 from memos_agents.testing.vault_scribe import FullVault
 from memos_agents.testing.vault_suite import DurableVaultSuite, VaultSuite
 
@@ -88,3 +91,12 @@ class TestSqliteVault(DurableVaultSuite):
     def make_vault(self, folder: Path, tenant: str = "default") -> FullVault:
         folder.mkdir(exist_ok=True)
         return SqliteVault(folder / "memos.db", tenant=tenant)
+
+
+class SqliteMachine(VaultMachine):
+    def make_vault(self, folder: Path) -> FullVault:
+        return SqliteVault(folder / "memos.db", durability="relaxed")
+
+
+class TestSqliteLikeMemory(SqliteMachine.TestCase):
+    settings = settings(max_examples=60, stateful_step_count=40)

@@ -183,6 +183,8 @@ def _stemmer() -> Callable[[str], str]:
 def _stem(word: str) -> str:
     if len(word) > MAX_TERM_CHARACTERS:
         return word[:MAX_TERM_CHARACTERS]
+    if not word.isalpha():  # numbers and codes have no other forms
+        return word
     with _stemming:
         return _stemmer()(word) or word
 

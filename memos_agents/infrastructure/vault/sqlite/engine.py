@@ -41,11 +41,7 @@ class Hooks(Protocol):
         ...
 
     def end(self, *, is_committed: bool) -> None:
-        """It was committed, or all of it is gone."""
-        ...
-
-    def forget(self) -> None:
-        """One caller's rows are gone again: caches of rowids must not be trusted."""
+        """It was committed, or all of it is gone, and rowids read meanwhile must not be trusted."""
         ...
 
 
@@ -70,7 +66,7 @@ class Engine:
         """Run `work` in a transaction; when this returns, what it wrote is durable. If it raises, nothing happened.
 
         Callers that come while another one is committing are committed together: the first of them runs the work of
-        everybody waiting, each behind a savepoint, and pays one fsync for all of them.
+        everybody waiting and pays one fsync for all of them. `work` may be run more than once.
         """
         task: _Task[object] = _Task(cast("Callable[[sqlite3.Connection], object]", work))
         self._writers[threading.get_ident()] = time.monotonic()
@@ -215,30 +211,38 @@ class Engine:
             time.sleep(MAX_WAIT_SECONDS / 8)
 
     def _run(self, group: list[_Task[object]]) -> None:
-        connection = self._open_writer()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            self._hooks.begin(connection)
-            for task in group:
-                self._run_one(connection, task)
-            connection.execute("COMMIT")
-            self._hooks.end(is_committed=True)
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        """Do all of `group` in one transaction. If one of it fails, the transaction starts again without that one.
 
-    def _run_one(self, connection: sqlite3.Connection, task: _Task[object]) -> None:
-        connection.execute("SAVEPOINT task")
-        try:
-            task.result = task.work(connection)
-        except Exception as error:
-            if not connection.in_transaction:  # SQLite gave up the whole transaction: disk full, I/O error
-                raise
-            connection.execute("ROLLBACK TO task")
-            self._hooks.forget()
-            task.error = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
-        connection.execute("RELEASE task")
+        A savepoint for each would cost every caller more (FTS5 writes a segment whenever one is released) than the
+        rare failure costs here. Work is therefore run again from its beginning, on the state before the group.
+        """
+        connection = self._open_writer()
+        waiting = list(group)
+        while waiting:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._hooks.begin(connection)
+                failed = self._first_failure(connection, waiting)
+                if failed is None:
+                    connection.execute("COMMIT")
+                    self._hooks.end(is_committed=True)
+                    return
+                waiting.remove(failed)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            self._hooks.end(is_committed=False)
+
+    def _first_failure(self, connection: sqlite3.Connection, tasks: list[_Task[object]]) -> _Task[object] | None:
+        for task in tasks:
+            try:
+                task.result = task.work(connection)
+            except Exception as error:
+                if not connection.in_transaction:  # SQLite gave up the whole transaction: disk full, I/O error
+                    raise
+                task.error = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
+                return task
+        return None
 
 
 def translate(error: sqlite3.Error, path: Path) -> Exception:

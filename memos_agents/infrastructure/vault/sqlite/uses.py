@@ -34,6 +34,8 @@ class PendingUses:
     def store(self, connection: sqlite3.Connection, tenant: int) -> None:
         """Write everything pending inside the caller's transaction; `settle` says how that ended."""
         with self._lock:
+            if not self._pending:
+                return
             self._storing, self._pending = self._pending, {}
         connection.executemany(
             "INSERT INTO usage(cube, count, last_us) SELECT rid, ?, ? FROM cube WHERE tenant=? AND id=? AND state<>? "

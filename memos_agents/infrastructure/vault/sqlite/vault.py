@@ -354,10 +354,7 @@ class SqliteVault:
     def end(self, *, is_committed: bool) -> None:
         self._uses.settle(is_stored=is_committed)
         if not is_committed:
-            self.forget()
-
-    def forget(self) -> None:
-        self._names.forget()
+            self._names.forget()
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._engine.read() as connection:
