@@ -7,7 +7,8 @@ conversation through `MemOS.add` and asks through `MemOS.search`, with one defau
 The same as `memos bench retrieval`.
 """
 
+from memos_agents import MemOS
 from memos_agents.testing.retrieval_bench import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(open_store=MemOS.open))

@@ -37,10 +37,17 @@ def retrieval(
         raise InvalidRequest(
             'the benchmark compares words with vectors, and the embedder is "none"; add --embedder minilm'
         )
+    from memos_agents import MemOS
     from memos_agents.testing.retrieval_bench import measure, render
 
     files = " ".join(f"--data {shlex.quote(str(path))}" for path in data)
     limit = f" --limit {conversations}" if conversations else ""
-    report = measure(data, embedder=embedder, limit=conversations, command=f"memos bench retrieval {files}{limit}")
+    report = measure(
+        data,
+        open_store=MemOS.open,
+        embedder=embedder,
+        limit=conversations,
+        command=f"memos bench retrieval {files}{limit}",
+    )
     session.out.document(report)
     session.out.render(lambda console: render(report, console))

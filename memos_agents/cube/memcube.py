@@ -131,8 +131,8 @@ class MemCube:
         expected = value.get("content_hash")
         if expected is not None and expected != cube.content_hash:
             raise IntegrityError(
-                f"cube {cube.id!r} version {cube.version} has content hash {cube.content_hash!r} but says {expected!r}; "
-                "the JSON was changed after it was written",
+                f"cube {cube.id!r} version {cube.version} has content hash {cube.content_hash!r} but says "
+                f"{expected!r}; the JSON was changed after it was written",
                 cube_id=cube.id,
             )
         return cube

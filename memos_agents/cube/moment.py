@@ -16,10 +16,11 @@ def utc(value: object, *, what: str) -> datetime:
     Raises `InvalidRequest` for naive times (whose zone would be a guess) and for anything else.
     """
     if isinstance(value, str):
+        written = value
         try:
-            value = datetime.fromisoformat(value)
+            value = datetime.fromisoformat(written)
         except ValueError as error:
-            raise InvalidRequest(f"{what} is {value[:80]!r}, which is not an ISO 8601 time") from error
+            raise InvalidRequest(f"{what} is {written[:80]!r}, which is not an ISO 8601 time") from error
     if not isinstance(value, datetime):
         raise InvalidRequest(f"{what} must be an aware datetime or an ISO 8601 string, not {type(value).__name__}")
     if value.utcoffset() is None:

@@ -80,8 +80,7 @@ class Adding(Surface):
 
         Durable when it returns: 500 items at a time, each such group all or nothing; `progress(done, total)` is called
         after each. With `commit_key` a repeated call is one call and returns the first one's cubes. Everything is
-        checked before anything is written; raises `InvalidRequest` that names the place, `VersionConflict` never
-        without a real conflict of keys.
+        checked before anything is written; `InvalidRequest` names the place.
         """
         store = self._store
         _ = store.writable  # before anything is embedded
@@ -132,17 +131,24 @@ class Adding(Surface):
 
     def _add_group(self, items: Sequence[NewMemory], addition: Addition, commit_key: str | None) -> list[MemCube]:
         store = self._store
-        commit = plan_add(
-            items,
-            store.embed([item.text for item in items]),
-            addition,
-            searcher=store.searcher,
-            resemblance=store.resemblance,
-            ids=store.ids,
-            now=store.now(),
-            commit_key=commit_key,
-        )
-        return self._as_written(commit, store.commit(commit), addition.scope)
+        embedded = store.embed([item.text for item in items])
+        for attempt in range(_ATTEMPTS):
+            commit = plan_add(
+                items,
+                embedded,
+                addition,
+                searcher=store.searcher,
+                resemblance=store.resemblance,
+                ids=store.ids,
+                now=store.now(),
+                commit_key=commit_key,
+            )
+            try:
+                return self._as_written(commit, store.commit(commit), addition.scope)
+            except NotFound:  # a near duplicate was erased between our read and our commit
+                if not commit.relations or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _put(self, item: NewMemory, addition: Addition, commit_key: str | None) -> MemCube:
         store, about = self._store, item.descriptive

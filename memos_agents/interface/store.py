@@ -90,8 +90,7 @@ class Store:
     def commit(self, commit: Commit) -> CommitResult:
         """Let the vault commit a plan, and take note of what it holds now."""
         result = self.writable.commit(commit)
-        if commit.writes or result.erased:
-            self.resemblance.follow(commit, result)
+        self.resemblance.follow(commit, result)
         return result
 
     def close(self) -> None:

@@ -42,12 +42,12 @@ class ScopedMemOS(Front):
 
     def __init__(self, store: Store, bound: Scope) -> None:
         self._store = store
-        self._bound: Scope = bound
+        self._bound = self._scope = bound
 
     def __repr__(self) -> str:
-        return f"ScopedMemOS({self._bound!r})"
+        return f"ScopedMemOS({self._scope!r})"
 
     @property
     def scope(self) -> Scope:
         """What every call is bound to."""
-        return self._bound
+        return self._scope

@@ -30,7 +30,7 @@ from memos_agents.infrastructure.provenance.values import (
 )
 from memos_agents.infrastructure.vault.base import SearchView, ViewQuery
 from memos_agents.infrastructure.vault.commit import Commit, Transition, Vectors, Write
-from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance
+from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance, product
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,23 +191,24 @@ def near_duplicates(
     first, (space, vectors) = writes[0].cube, embedded
     collection = first.descriptive.collection
     query = ViewQuery(scope=first.scope, now=now, space=space, collection=collection)
-    if not resemblance.suspects(
-        (first.scope, collection, space), vectors, lambda: searcher.search_view(query).view.vectors, now
-    ):
+    place = (first.scope, collection, space)
+    suspects = resemblance.suspects(place, vectors, lambda: searcher.search_view(query).view.vectors, now)
+    if not suspects:
         return ()
     view = searcher.search_view(query).view
     recent = view.vectors[-ROWS_PER_PLACE:]
     if not len(recent) or recent.shape[1] != vectors.shape[1]:
         return ()
-    similarity = recent @ vectors.T
-    rows, columns = (similarity >= NEAR_DUPLICATE).nonzero()
-    if not len(rows):
-        return ()
+    similarity = product(recent, vectors[suspects].T)
     offset = len(view.refs) - len(recent)
-    near: dict[int, list[tuple[float, VersionRef]]] = {}
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        near.setdefault(column, []).append((float(similarity[row, column]), view.refs[offset + row]))
-    found = {column: sorted(pairs, reverse=True)[:_FETCHED] for column, pairs in near.items()}
+    found: dict[int, list[tuple[float, VersionRef]]] = {}
+    for position, column in enumerate(suspects):
+        rows = (similarity[:, position] >= NEAR_DUPLICATE).nonzero()[0][::-1]  # the newest first
+        nearest = rows[(-similarity[rows, position]).argsort(kind="stable")][:_FETCHED].tolist()
+        if nearest:
+            found[column] = [(float(similarity[row, position]), view.refs[offset + row]) for row in nearest]
+    if not found:
+        return ()
     wanted = list(dict.fromkeys(ref for pairs in found.values() for _, ref in pairs))
     cubes = searcher.versions(wanted, first.scope)
     links: list[Relation] = []

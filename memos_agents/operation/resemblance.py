@@ -34,6 +34,8 @@ PLACES = 512
 """Places kept, those used last."""
 RELOADED_AFTER = timedelta(seconds=60)
 _DIMENSION = 32
+_TINY = 1e-12
+_SINGLE_VECTOR, _SINGLE_MATRIX = 9_000, 260_000  # multiplications below which OpenBLAS stays on one thread
 
 
 class _Column:
@@ -49,22 +51,23 @@ class _Column:
         self._rows, self._count = rows, len(rows)
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        import numpy as np
-
         if self._rows is None:
             return
         if self._count + len(rows) > len(self._rows):
             kept = self._rows[: self._count][-ROWS_PER_PLACE // 2 :]
+            import numpy as np
+
             block = np.empty((min(2 * len(kept), ROWS_PER_PLACE) + len(rows) + 16, _DIMENSION), dtype=np.float32)
             block[: len(kept)] = kept
             self._rows, self._count = block, len(kept)
         self._rows[self._count : self._count + len(rows)] = rows
         self._count += len(rows)
 
-    def holds_like(self, rows: NDArray[np.float32]) -> bool:
-        return bool(
-            self._rows is not None and self._count and (self._rows[: self._count] @ rows.T).max(initial=-1.0) >= ALIKE
-        )
+    def like(self, rows: NDArray[np.float32]) -> list[int]:
+        if self._rows is None or not self._count:
+            return []
+        nearest = product(self._rows[: self._count], rows.T).max(axis=0).tolist()
+        return [position for position, cosine in enumerate(nearest) if cosine >= ALIKE]
 
 
 class Resemblance:
@@ -77,8 +80,11 @@ class Resemblance:
 
     def suspects(
         self, place: Place, vectors: NDArray[np.float32], load: Callable[[], NDArray[np.float32]], now: datetime
-    ) -> bool:
-        """Whether any of `vectors` (unit rows) may be near something in `place`; `load` gives the vectors it holds."""
+    ) -> list[int]:
+        """Which of `vectors` (unit rows) may be near something in `place`; `load` gives the vectors it holds.
+
+        Takes `vectors` for added: if their commit fails, they cause false alarms at worst.
+        """
         column = self._column(place)
         rows = self._projected(vectors)
         with column.lock:
@@ -86,27 +92,22 @@ class Resemblance:
                 held = load()[-ROWS_PER_PLACE:]
                 column.reset(self._projected(held) if held.shape[1:] == vectors.shape[1:] else rows[:0])
                 column.loaded_at = now
-            return column.holds_like(rows)
+            alike = column.like(rows)
+            column.append(rows)
+            return alike
 
     def follow(self, commit: Commit, result: CommitResult) -> None:
-        """Take note of what was written; forget everything when something was erased."""
+        """Take note of new versions of old cubes; forget everything when something was erased."""
         if result.erased:
             self.forget()
-        if result.is_repeated:
-            return
-        import numpy as np
-
-        new: dict[Place, list[NDArray[np.float32]]] = {}
-        for write, outcome in zip(commit.writes, result.outcomes, strict=True):
-            if not outcome.is_duplicate:
+        for write in commit.writes:
+            if write.replaces is not None:
                 for space, vector in write.vectors.items():
-                    new.setdefault((write.cube.scope, write.cube.descriptive.collection, space), []).append(vector)
-        for place, vectors in new.items():
-            column = self._columns.get(place)
-            if column is not None:
-                rows = self._projected(np.stack(vectors))
-                with column.lock:
-                    column.append(rows)
+                    column = self._columns.get((write.cube.scope, write.cube.descriptive.collection, space))
+                    if column is not None:
+                        rows = self._projected(vector[None])
+                        with column.lock:
+                            column.append(rows)
 
     def forget(self) -> None:
         """Keep nothing of what was erased."""
@@ -131,7 +132,25 @@ class Resemblance:
         if projection is None:
             projection = np.random.default_rng(dimension).standard_normal((dimension, _DIMENSION)).astype(np.float32)
             self._projections[dimension] = projection
-        rows = vectors @ projection
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-        result: NDArray[np.float32] = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-        return result
+        rows = product(vectors, projection)
+        rows /= np.maximum(np.sqrt(np.einsum("ij,ij->i", rows, rows)), _TINY)[:, None]  # a row of zeros stays one
+        return rows
+
+
+def product(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`rows @ columns` in pieces so small that BLAS computes them on this thread.
+
+    Its own threads would wait for each other, for milliseconds on a machine that is busy writing.
+    """
+    import numpy as np
+
+    count, inner, width = len(rows), *columns.shape
+    if count == 1:
+        step = max(1, _SINGLE_VECTOR // max(1, width))
+        return sum(rows[:, at : at + step] @ columns[at : at + step] for at in range(step, inner, step)) + (
+            rows[:, :step] @ columns[:step]
+        )
+    step = max(2, (_SINGLE_VECTOR if width == 1 else _SINGLE_MATRIX) // max(1, inner * width))
+    if count <= step:
+        return rows @ columns
+    return np.concatenate([rows[at : at + step] @ columns for at in range(0, count, step)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import isfinite
+
+from memos_agents.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,8 @@ class Weights:
     an assistant. In a talk words of the neighbouring turns count and vectors are weak; in a log of long messages it is
     the other way round (LoCoMo, all@10 of BM25 and MiniLM alone: 59 and 36; BEAM: 29 and 49). So one setting serves
     both. Chosen by kinds of questions on the development parts of LoCoMo, LongMemEval and BEAM, in round numbers on a
-    flat part of the curve; `cookbook/benchmarks/retrieval.py` prints what they give.
+    flat part of the curve; `cookbook/benchmarks/retrieval.py` prints what they give. Raises `InvalidRequest` for a
+    negative or infinite number.
     """
 
     lexical_talk: float = 1.0
@@ -59,3 +63,9 @@ class Weights:
     """BM25: how much longer rows are held back (the usual value)."""
     strip_names: bool = True
     """Leave names that occur everywhere in the scope out of the question's vector."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (isfinite(value) and value >= 0):
+                raise InvalidRequest(f"{field.name} is {value!r}; weights are finite and not below 0")

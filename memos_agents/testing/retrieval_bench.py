@@ -15,10 +15,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from memos_agents import MemOS
+from memos_agents.cube.canonical import JSON
+from memos_agents.cube.memcube import MemCube
 from memos_agents.models.embedding import default_embedder
 from memos_agents.operation.weights import Weights
 from memos_agents.testing.retrieval_data import Case, Question, read_cases
@@ -62,6 +66,29 @@ METHODS: Final[Mapping[str, Weights]] = {
 }
 
 
+class Found(Protocol):
+    """A hit."""
+
+    @property
+    def cube(self) -> MemCube: ...
+
+
+class Searchable(Protocol):
+    """What is measured: adds messages and finds them. `MemOS` is one."""
+
+    def add(self, content: Sequence[Mapping[str, JSON]], *, user_id: str, session_id: str) -> object: ...
+
+    def search(self, query: str, *, user_id: str, limit: int, weights: Weights) -> Sequence[Found]: ...
+
+
+class OpensStore(Protocol):
+    """Opens an empty one for each conversation, as `MemOS.open` does for ":memory:"."""
+
+    def __call__(
+        self, target: str, *, embedder: Embedder, clock: Callable[[], datetime]
+    ) -> AbstractContextManager[Searchable]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Means over the questions of one data set with one method; `search_ms` is CPU time, question embedding apart."""
@@ -85,15 +112,17 @@ class Report:
     seconds: float
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark as a command; returns the exit code."""
+def main(argv: Sequence[str] | None = None, *, open_store: OpensStore) -> int:
+    """Run the benchmark as a command on `open_store` (`MemOS.open`); returns the exit code."""
     parser = argparse.ArgumentParser(prog="memos bench retrieval", description=__doc__)
     parser.add_argument("--data", action="append", required=True, metavar="FILE", help="LoCoMo, LongMemEval or BEAM")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N conversations of a file")
     options = parser.parse_args(argv)
     arguments = shlex.join(sys.argv[1:] if argv is None else argv)
-    report = measure(options.data, limit=options.limit, command=f"memos bench retrieval {arguments}")
+    report = measure(
+        options.data, open_store=open_store, limit=options.limit, command=f"memos bench retrieval {arguments}"
+    )
     if options.json:
         sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
     else:
@@ -104,12 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(
     paths: Sequence[str | Path],
     *,
+    open_store: OpensStore,
     embedder: Embedder | None = None,
     methods: Mapping[str, Weights] = METHODS,
     limit: int | None = None,
     command: str = "",
 ) -> Report:
-    """Measure each of `methods` on every file. `embedder` is the default one unless given.
+    """Measure each of `methods` on every file, on what `open_store` opens. `embedder` is the default one unless given.
 
     Most of the time goes into embedding what is added: about 20 s of CPU for three conversations of LoCoMo, 40 s for
     one haystack of LongMemEval. Raises `InvalidRequest` for files that cannot be read.
@@ -122,7 +152,7 @@ def measure(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("conversations", total=len(cases))
         for case in cases:
-            with MemOS.open(":memory:", embedder=remembering, clock=lambda case=case: case.now) as memos:  # type: ignore[misc]
+            with open_store(":memory:", embedder=remembering, clock=partial(getattr, case, "now")) as memos:
                 for session, turns in case.sessions.items():
                     memos.add(list(turns), user_id=case.name, session_id=session)
                 for name, weights in methods.items():
@@ -170,7 +200,7 @@ def render(report: Report, console: Console) -> None:
     console.print(f"{report.versions}\n{report.machine}; {report.seconds:.0f} s; {report.command}", highlight=False)
 
 
-def _ask(memos: MemOS, case: Case, question: Question, weights: Weights) -> tuple[list[str], float]:
+def _ask(memos: Searchable, case: Case, question: Question, weights: Weights) -> tuple[list[str], float]:
     """The units found, best first, each once, and the CPU seconds it took."""
     began = time.process_time()
     hits = memos.search(question.text, user_id=case.name, limit=_DEPTH, weights=weights)
@@ -194,7 +224,6 @@ class _Remembering:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._questions: dict[str, NDArray[np.float32]] = {}
-        self.embed: Callable[[Sequence[str]], NDArray[np.float32]] = embedder.embed
 
     @property
     def fingerprint(self) -> str:
@@ -203,6 +232,9 @@ class _Remembering:
     @property
     def dimension(self) -> int:
         return self._embedder.dimension
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._embedder.embed(texts)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         if text not in self._questions:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from memos_agents.testing.vault_commit_laws import CommitLaws
 from memos_agents.testing.vault_concurrency_laws import ConcurrencyLaws, DurabilityLaws
 from memos_agents.testing.vault_erasure_laws import ErasureLaws
-from memos_agents.testing.vault_isolation_laws import TenantIsolationLaws, UserIsolationLaws
+from memos_agents.testing.vault_isolation_laws import UserIsolationLaws
 from memos_agents.testing.vault_life_laws import DuplicateLaws, KeyLaws, LifeLaws
 from memos_agents.testing.vault_provenance_laws import CascadeLaws, LineageLaws, LogLaws, RelationLaws
 from memos_agents.testing.vault_reading_laws import CoordinationLaws, ReadingLaws
 from memos_agents.testing.vault_search_laws import SearchLaws
+from memos_agents.testing.vault_tenant_laws import TenantIsolationLaws
 from memos_agents.testing.vault_transfer_laws import RecordLaws
 from memos_agents.testing.vault_verify_laws import VerifyLaws
 

@@ -203,6 +203,17 @@ def test_a_read_shows_nothing_of_others(lasting: tuple[World, World], name: str)
     assert shown == answer(without, READS[name])
 
 
+def test_the_law_would_notice_a_leak(lasting: tuple[World, World]) -> None:
+    with_victim, without = lasting
+    for leak in (
+        lambda world: world.memos.list(scope=Scope.everything()),
+        lambda world: why(world.memos.search("alpacas graze", scope=Scope.everything())),
+        lambda world: world.memos.get(world.foreign),
+        lambda world: world.memos.stats(scope=Scope.everything()),
+    ):
+        assert answer(with_victim, leak) != answer(without, leak)
+
+
 @pytest.mark.parametrize("name", LOOK_ALIKES)
 def test_a_look_alike_of_a_user_is_somebody_else(lasting: tuple[World, World], name: str) -> None:
     with_victim, without = lasting

@@ -21,9 +21,10 @@ METADATA: dict[str, JSON] = {
     "a.b": "flat",
 }
 
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0$"), max_size=5)
 json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
 

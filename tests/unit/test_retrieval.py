@@ -277,6 +277,12 @@ def test_a_signal_of_weight_zero_is_silent() -> None:
         assert set(ranked.parts) <= {"words", "context", "meaning"}
 
 
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_weight_is_a_finite_number_not_below_zero(value: float) -> None:
+    with pytest.raises(InvalidRequest, match="session is"):
+        Weights(session=value)
+
+
 @pytest.mark.parametrize(
     ("question", "first", "days"),
     [

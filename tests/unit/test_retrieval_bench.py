@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from memos_agents import MemOS
 from memos_agents.errors import InvalidRequest
 from memos_agents.testing.doubles import HashEmbedder
 from memos_agents.testing.retrieval_bench import METHODS, main, measure, render
@@ -85,7 +86,7 @@ def test_the_public_formats_are_told_apart(files: list[Path]) -> None:
 
 
 def test_every_method_is_measured_on_every_set(files: list[Path]) -> None:
-    report = measure(files, embedder=HashEmbedder(64), command="bench")
+    report = measure(files, open_store=MemOS.open, embedder=HashEmbedder(64), command="bench")
     assert {(row.dataset, row.method) for row in report.measured} == {
         (dataset, method) for dataset in ("LoCoMo", "LongMemEval", "BEAM") for method in METHODS
     }
@@ -112,5 +113,5 @@ def test_what_is_no_benchmark_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_needs_data(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main([])
+        main([], open_store=MemOS.open)
     assert "--data" in capsys.readouterr().err

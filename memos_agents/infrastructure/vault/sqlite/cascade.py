@@ -19,9 +19,11 @@ def mark_descendants(connection: sqlite3.Connection, rids: list[int]) -> list[in
     marked: list[int] = []
     for marks, piece in chunks(rids):
         rows = connection.execute(
-            "UPDATE version SET stale = 1 WHERE stale = 0 AND body IS NOT NULL AND rid IN (WITH RECURSIVE below(rid) AS ("
+            "UPDATE version SET stale = 1 WHERE stale = 0 AND body IS NOT NULL AND rid IN (WITH RECURSIVE below(rid) "
+            "AS ("
             f"SELECT derived FROM derivation WHERE source IN ({marks}) "
-            "UNION SELECT derived FROM derivation JOIN below ON source = below.rid) SELECT rid FROM below) RETURNING rid",
+            "UNION SELECT derived FROM derivation JOIN below ON source = below.rid) SELECT rid FROM below) RETURNING "
+            "rid",
             piece,
         )
         marked.extend(row[0] for row in rows.fetchall())
@@ -34,7 +36,8 @@ def mark_born_stale(connection: sqlite3.Connection, rids: list[int]) -> list[int
     for rid in sorted(set(rids)):
         rows = connection.execute(
             "UPDATE version SET stale = 1 WHERE rid = ? AND stale = 0 AND EXISTS (SELECT 1 FROM derivation d "
-            "JOIN version s ON s.rid = d.source WHERE d.derived = version.rid AND (s.superseded_us IS NOT NULL OR s.stale)) RETURNING rid",
+            "JOIN version s ON s.rid = d.source WHERE d.derived = version.rid AND (s.superseded_us IS NOT NULL OR "
+            "s.stale)) RETURNING rid",
             (rid,),
         )
         marked.extend(row[0] for row in rows.fetchall())
@@ -56,7 +59,8 @@ def recompute_descendants(connection: sqlite3.Connection, rids: list[int]) -> se
     fresh = "SELECT b.rid FROM temp.below b JOIN version v ON v.rid = b.rid WHERE v.stale = 0"
     while True:  # each round marks what comes from something ended or marked, until nothing changes
         changed = connection.execute(
-            "UPDATE version SET stale = 1 WHERE stale = 0 AND body IS NOT NULL AND rid IN (SELECT b.rid FROM temp.below b "
+            "UPDATE version SET stale = 1 WHERE stale = 0 AND body IS NOT NULL AND rid IN (SELECT b.rid FROM "
+            "temp.below b "
             "JOIN derivation d ON d.derived = b.rid JOIN version s ON s.rid = d.source "
             "WHERE s.superseded_us IS NOT NULL OR s.stale = 1)"
         ).rowcount
@@ -108,8 +112,10 @@ def erase_content(
         connection.execute(f"DELETE FROM terms WHERE rowid IN ({marks})", piece)
         connection.execute(f"DELETE FROM vector WHERE version IN ({marks}) AND space IN (SELECT rid FROM space)", piece)
         connection.execute(
-            "UPDATE version SET body=NULL, stale=0, superseded_us=coalesce(superseded_us, ?), ended_by=?, event_us=recorded_us, "
-            f"valid_from_us=NULL, valid_to_us=NULL, expires_us=NULL, collection=?, speaker=NULL, flags=0, length=0 WHERE rid IN ({marks})",
+            "UPDATE version SET body=NULL, stale=0, superseded_us=coalesce(superseded_us, ?), ended_by=?, "
+            "event_us=recorded_us, "
+            "valid_from_us=NULL, valid_to_us=NULL, expires_us=NULL, collection=?, speaker=NULL, flags=0, length=0 "
+            f"WHERE rid IN ({marks})",
             (at_us, activity, collection, *piece),
         )
         connection.execute(

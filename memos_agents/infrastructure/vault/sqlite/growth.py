@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from memos_agents.cube.memcube import VersionRef
 from memos_agents.infrastructure.vault.columns import neighbours, unpack_vectors
 from memos_agents.infrastructure.vault.view import View
 
+Number = TypeVar("Number", bound=np.generic)
 Row: TypeAlias = tuple[object, ...]
 SELECTED = (
     "c.id, v.n, c.user, c.agent, c.session, v.speaker, v.flags, v.event_us, v.length, x.data, "
@@ -55,7 +56,8 @@ class Columns:
             view=View(
                 refs=[view.refs[row] for row in kept.tolist()],
                 session=session, previous=previous, following=following, speaker=speaker, speakers=speakers,
-                flags=view.flags[kept], event_us=view.event_us[kept], length=view.length[kept], vectors=view.vectors[kept],
+                flags=view.flags[kept], event_us=view.event_us[kept], length=view.length[kept],
+                vectors=view.vectors[kept],
             ),
             cube=self.cube[kept], version=self.version[kept], expires=self.expires[kept],
             valid_from=self.valid_from[kept], valid_to=self.valid_to[kept],
@@ -73,7 +75,7 @@ class Growth:
         self._speakers: dict[object, int] = {}
         self._arrays = {name: np.empty(0, kind) for name, kind in _NUMBERS.items()}
         self._vectors = np.empty((0, dimension), np.float32)
-        self.append(sorted(rows, key=_order))
+        self.append(sorted(rows, key=row_order))
 
     def __len__(self) -> int:
         return self._count
@@ -91,7 +93,7 @@ class Growth:
         if not self._count or not rows:
             return True
         last = int(self._arrays["created"][self._count - 1]), self._refs[-1].cube_id
-        return last < _order(rows[0])
+        return last < row_order(rows[0])
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add sorted rows that come after the last one. Costs what the rows cost, and a copy each time room doubles."""
@@ -127,7 +129,7 @@ class Growth:
         copy._arrays = {name: column[kept] for name, column in self._arrays.items()}
         copy._vectors = self._vectors[kept]
         copy._sessions, copy._speakers = dict(self._sessions), dict(self._speakers)
-        fresh = sorted(rows, key=_order)
+        fresh = sorted(rows, key=row_order)
         copy_fits = copy.fits_behind(fresh)
         copy.append(fresh)
         if not copy_fits:
@@ -178,11 +180,12 @@ class Growth:
         self._speakers = {name: place for place, name in enumerate(names)}
 
 
-def _order(row: Row) -> tuple[int, str]:
+def row_order(row: Row) -> tuple[int, str]:
+    """When the cube was made, then its id."""
     return cast(int, row[12]), cast(str, row[0])
 
 
-def _wider(column: np.ndarray, size: int, count: int) -> np.ndarray:  # type: ignore[type-arg]  # of any kind
+def _wider(column: NDArray[Number], size: int, count: int) -> NDArray[Number]:
     room = np.empty((size, *column.shape[1:]), column.dtype)
     room[:count] = column[:count]
     return room
@@ -199,7 +202,8 @@ def _dense(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     seen = _first_seen(numbers)
     table = np.full(max(seen, default=-1) + 2, -1, np.int32)  # the last place answers for -1
     table[seen] = np.arange(len(seen), dtype=np.int32)
-    return cast("NDArray[np.int32]", table[numbers])
+    dense: NDArray[np.int32] = table[numbers]
+    return dense
 
 
 def _renamed(numbers: NDArray[np.int32], names: tuple[str, ...]) -> tuple[NDArray[np.int32], tuple[str, ...]]:

@@ -75,7 +75,8 @@ class Lineage:
                 self._rids[ref] = other
                 found.append((rids[rid], ref))
             rows = self._db.execute(
-                f"SELECT o.rid, v.n, v.rid FROM version o JOIN version v ON v.cube = o.cube AND v.n = o.n + ? WHERE o.rid IN ({marks})",
+                "SELECT o.rid, v.n, v.rid FROM version o JOIN version v ON v.cube = o.cube AND v.n = o.n + ? WHERE "
+                f"o.rid IN ({marks})",
                 (step, *piece),
             )
             for rid, number, other in rows.fetchall():
@@ -88,7 +89,8 @@ class Lineage:
         rids = []
         for ref in refs:
             row = self._db.execute(
-                f"SELECT v.rid FROM cube c JOIN version v ON v.cube = c.rid WHERE {self._owner} AND c.id = ? AND v.n = ?",
+                f"SELECT v.rid FROM cube c JOIN version v ON v.cube = c.rid WHERE {self._owner} AND c.id = ? AND v.n "
+                "= ?",
                 (*self._values, *ref),
             ).fetchone()
             if row is not None:
@@ -126,9 +128,11 @@ class Lineage:
         nodes = []
         for marks, piece in chunks(list(dict.fromkeys(rids))):
             rows = self._db.execute(
-                "SELECT c.id, v.n, v.memory_type, c.state, v.hash, v.recorded_us, v.superseded_us, v.stale, g.id, e.id, "
+                "SELECT c.id, v.n, v.memory_type, c.state, v.hash, v.recorded_us, v.superseded_us, v.stale, g.id, "
+                "e.id, "
                 "substr(json_extract(v.body, '$.payload.text'), 1, 400) FROM version v JOIN cube c ON c.rid = v.cube "
-                f"JOIN activity g ON g.rid = v.activity LEFT JOIN activity e ON e.rid = v.ended_by WHERE v.rid IN ({marks})",
+                "JOIN activity g ON g.rid = v.activity LEFT JOIN activity e ON e.rid = v.ended_by WHERE v.rid IN "
+                f"({marks})",
                 piece,
             )
             for cube_id, number, kind, state, digest, recorded, superseded, stale, made, ended, text in rows.fetchall():
@@ -154,7 +158,8 @@ class Lineage:
         for marks, piece in chunks(ids):
             rows = self._db.execute(
                 "SELECT x.id, x.kind, x.agent_id, x.agent_kind, x.agent_name, x.started_us, x.parameters, "
-                f"EXISTS (SELECT 1 FROM touched t JOIN cube c ON c.rid = t.cube WHERE t.activity = x.rid AND NOT ({self._owner})) "
+                "EXISTS (SELECT 1 FROM touched t JOIN cube c ON c.rid = t.cube WHERE t.activity = x.rid AND NOT "
+                f"({self._owner})) "
                 f"FROM activity x WHERE x.tenant = ? AND x.id IN ({marks})",
                 (*self._values, tenant, *piece),
             )

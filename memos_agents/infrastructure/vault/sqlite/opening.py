@@ -98,7 +98,8 @@ def _check_schema(path: Path, *, durability: Durability, readonly: bool) -> None
             return
         if readonly:
             raise BackendUnavailable(
-                f"{str(path)!r} has the older schema {version}; open it once without readonly=True to bring it up to date"
+                f"{str(path)!r} has the older schema {version}; open it once without readonly=True to bring it up to "
+                "date"
             )
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":

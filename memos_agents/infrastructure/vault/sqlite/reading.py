@@ -51,11 +51,14 @@ class Reader:
         return self._names
 
     def owner(self, connection: sqlite3.Connection, scope: Scope, alias: str = "c") -> tuple[str, list[int]]:
-        """A condition on cubes that `scope` admits, and its parameters. Names belong to one tenant, so they imply it."""
+        """A condition on cubes that `scope` admits, and its parameters. Names belong to one tenant, so they imply "
+        "it.
+        """
         if scope.tenant != self._tenant:
             return f"{alias}.tenant = ?", [UNKNOWN]
         user, agent, session = self._names.scope_rids(connection, scope)
-        terms, values = [], []
+        terms: list[str] = []
+        values: list[int] = []
         # One index is named by what is most selective; a unary plus keeps SQLite from choosing another.
         for column, rid in (("session", session), ("user", user), ("agent", agent)):
             if rid:
@@ -69,7 +72,7 @@ class Reader:
 
     def heads(self, connection: sqlite3.Connection, cube_ids: Sequence[str], scope: Scope) -> dict[str, MemCube]:
         condition, values = self.owner(connection, scope)
-        found = {}
+        found: dict[str, MemCube] = {}
         for marks, piece in chunks(list(dict.fromkeys(cube_ids))):
             rows = connection.execute(
                 f"SELECT {_CUBE} {_FROM_HEAD} WHERE {condition} AND c.id IN ({marks})", (*values, *piece)
@@ -81,7 +84,7 @@ class Reader:
         self, connection: sqlite3.Connection, refs: Sequence[VersionRef], scope: Scope
     ) -> dict[VersionRef, MemCube]:
         condition, values = self.owner(connection, scope)
-        found = {}
+        found: dict[VersionRef, MemCube] = {}
         wanted = [(ref.cube_id, ref.version) for ref in dict.fromkeys(refs)]
         for _, piece in chunks(wanted):
             pairs = ",".join(["(?,?)"] * len(piece))
@@ -109,7 +112,7 @@ class Reader:
         ).fetchone()
         return None if row is None else self._cube(connection, row)
 
-    def list(self, connection: sqlite3.Connection, query: ListQuery) -> list[MemCube]:
+    def page(self, connection: sqlite3.Connection, query: ListQuery) -> list[MemCube]:
         condition, values = self.owner(connection, query.scope)
         states = ",".join(str(STATE_NUMBER[state]) for state in query.states)
         types = ",".join(str(TYPE_NUMBER[kind]) for kind in query.memory_types)
@@ -140,12 +143,14 @@ class Reader:
         origin, first = self.owner(connection, scope, "a")
         target, second = self.owner(connection, scope, "b")
         found: dict[int, RelationRecord] = {}
+        still_open = "AND r.removed_us IS NULL"
         for marks, piece in chunks(list(dict.fromkeys(cube_ids))):
             for end in ("a", "b"):
                 rows = connection.execute(
                     "SELECT r.rid, a.id, r.kind, b.id, r.properties, x.id, r.recorded_us, r.removed_us FROM cube a "
-                    "JOIN relation r ON r.source = a.rid JOIN cube b ON b.rid = r.target JOIN activity x ON x.rid = r.activity "
-                    f"WHERE {origin} AND {target} AND {end}.id IN ({marks}) {'' if removed else 'AND r.removed_us IS NULL'}",
+                    "JOIN relation r ON r.source = a.rid JOIN cube b ON b.rid = r.target JOIN activity x ON x.rid = "
+                    "r.activity "
+                    f"WHERE {origin} AND {target} AND {end}.id IN ({marks}) {'' if removed else still_open}",
                     (*first, *second, *piece),
                 )
                 for rid, source_id, kind, target_id, properties, activity_id, recorded, ended in rows.fetchall():
@@ -162,7 +167,8 @@ class Reader:
         found: dict[int, Mapping[str, JSON]] = {}
         for marks, piece in chunks(list(versions)):
             rows = connection.execute(
-                f"SELECT rid, json_extract(body, '$.metadata') FROM version WHERE rid IN ({marks}) AND body IS NOT NULL",
+                f"SELECT rid, json_extract(body, '$.metadata') FROM version WHERE rid IN ({marks}) AND body IS NOT "
+                "NULL",
                 piece,
             )
             found.update((rid, json.loads(text)) for rid, text in rows.fetchall())
@@ -181,11 +187,12 @@ class Reader:
             condition += " AND x.id = ?"
             more.append(query.activity_id)
         everything = query.scope.is_everything
+        touching = f"SELECT t.activity FROM cube c JOIN touched t ON t.cube = c.rid WHERE {owner}"
         if query.cube_id is not None:
-            condition += f" AND x.rid IN (SELECT t.activity FROM cube c JOIN touched t ON t.cube = c.rid WHERE {owner} AND c.id = ?)"
+            condition += f" AND x.rid IN ({touching} AND c.id = ?)"
             more.extend((*values, query.cube_id))
         elif not everything:
-            condition += f" AND x.rid IN (SELECT t.activity FROM cube c JOIN touched t ON t.cube = c.rid WHERE {owner})"
+            condition += f" AND x.rid IN ({touching})"
             more.extend(values)
         rows = connection.execute(
             "SELECT x.rid, x.id, x.kind, x.agent_id, x.agent_kind, x.agent_name, x.at_us, x.parameters, x.seq, x.chain "
@@ -208,7 +215,10 @@ class Reader:
         if hidden or (not seen and not scope.is_everything):
             return None
         changed = json.loads(packed)
-        relation = "SELECT a.id, r.kind, b.id, r.properties FROM relation r JOIN cube a ON a.rid = r.source JOIN cube b ON b.rid = r.target "
+        relation = (
+            "SELECT a.id, r.kind, b.id, r.properties FROM relation r "
+            "JOIN cube a ON a.rid = r.source JOIN cube b ON b.rid = r.target "
+        )
         opened = connection.execute(relation + "WHERE a.tenant = ? AND r.activity = ?", (tenant, rid))
         closed = connection.execute(relation + "WHERE a.tenant = ? AND r.removed_by = ?", (tenant, rid))
         return Effects(

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import replace
 
 from memos_agents.cube.canonical import canonical_json
 from memos_agents.cube.memcube import MemCube, VersionRef, unpack_body
-from memos_agents.cube.moment import from_microseconds, to_microseconds
+from memos_agents.cube.moment import to_microseconds
 from memos_agents.cube.payload import ArtefactPayload
-from memos_agents.cube.scope import Scope
-from memos_agents.errors import IncompatibleModel, InvalidRequest, VersionConflict
-from memos_agents.infrastructure.provenance.values import Activity, Agent
+from memos_agents.errors import InvalidRequest, VersionConflict
 from memos_agents.infrastructure.vault import chain
 from memos_agents.infrastructure.vault.columns import speaker_of
 from memos_agents.infrastructure.vault.commit import Commit
 from memos_agents.infrastructure.vault.record_reading import Load
 from memos_agents.infrastructure.vault.records import KINDS, ActivityLine, CubeLine, RelationLine, VersionLine
-from memos_agents.infrastructure.vault.sqlite.apply import Applier, check_lease, short_hash, time_columns
-from memos_agents.infrastructure.vault.sqlite.engine import chunks
+from memos_agents.infrastructure.vault.sqlite import leases
+from memos_agents.infrastructure.vault.sqlite.apply import Applier
+from memos_agents.infrastructure.vault.sqlite.checks import require_blobs
+from memos_agents.infrastructure.vault.sqlite.comparing import Comparison, version_rid
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
 from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER, TYPE_NUMBER
 from memos_agents.infrastructure.vault.sqlite.terms import index_row
-from memos_agents.infrastructure.vault.sqlite.transfer import Records
+from memos_agents.infrastructure.vault.sqlite.writing import short_hash, time_columns
 from memos_agents.infrastructure.vault.text import text_flags
 
 
@@ -44,13 +43,13 @@ def restore(
             return counts
     started_us = to_microseconds(commit.activity.started_at)
     if commit.lease is not None:
-        check_lease(connection, tenant, commit.lease, started_us)
+        leases.check(connection, tenant, commit.lease, started_us)
     at_us = started_us if last_us is None else max(started_us, last_us + 1)
     if commit.activity.id in load.activities:
         raise InvalidRequest(
             f"activity {commit.activity.id!r} is among the records; a load needs an activity of its own"
         )
-    new = _Comparison(connection, applier, reader, tenant).new_parts(load)
+    new = Comparison(connection, applier, reader, tenant).new_parts(load)
     writer = _Restoration(connection, applier, tenant)
     writer.log(commit, seq + 1, at_us)
     writer.write(new)
@@ -61,118 +60,6 @@ def restore(
         vector=len(new.vectors),
     )  # fmt: skip
     return counts
-
-
-class _Comparison:
-    """What of a load is new here; `VersionConflict` where something else is."""
-
-    def __init__(self, connection: sqlite3.Connection, applier: Applier, reader: Reader, tenant: int) -> None:
-        self._db, self._applier, self._tenant = connection, applier, tenant
-        self._here = Records(reader, connection, Scope.everything(applier.tenant_name))
-
-    def new_parts(self, load: Load) -> Load:
-        new = Load()
-        self._activities(load, new)
-        self._sources(load, new)
-        self._cubes(load, new)
-        self._edges(load, new)
-        self._relations(load, new)
-        self._vectors(load, new)
-        return new
-
-    def _activities(self, load: Load, new: Load) -> None:
-        known: dict[str, ActivityLine] = {}
-        for marks, piece in chunks(list(load.activities)):
-            rows = self._db.execute(
-                "SELECT id, kind, agent_id, agent_kind, agent_name, started_us, at_us, parameters FROM activity "
-                f"WHERE tenant=? AND id IN ({marks})",
-                (self._tenant, *piece),
-            )
-            for name, kind, agent_id, agent_kind, agent_name, started, at, parameters in rows:
-                agent = Agent(id=agent_id, kind=agent_kind, name=agent_name)
-                activity = Activity(
-                    id=name,
-                    kind=kind,
-                    started_at=from_microseconds(started),
-                    agent=agent,
-                    parameters=json.loads(parameters),
-                )
-                known[name] = ActivityLine(activity=activity, at=from_microseconds(at))
-        for name, line in load.activities.items():
-            found = known.get(name)
-            if found is not None and not (found.activity.parameters and line.activity.parameters):
-                found = replace(found, activity=replace(found.activity, parameters=line.activity.parameters))
-            if _is_new("activity", name, line, found):
-                new.activities[name] = line
-
-    def _sources(self, load: Load, new: Load) -> None:
-        for name, source in load.sources.items():
-            known = self._db.execute(
-                "SELECT kind, locator, sha256 FROM source WHERE tenant=? AND id=?", (self._tenant, name)
-            ).fetchone()
-            if known == (source.kind, source.locator, source.sha256):
-                continue
-            if known is not None and known[1]:
-                raise _differs("source", name)
-            new.sources[name] = source
-
-    def _cubes(self, load: Load, new: Load) -> None:
-        known: dict[str, list[CubeLine | VersionLine]] = {}
-        for marks, piece in chunks(list(load.cubes)):
-            only = f"AND c.id IN ({marks})"
-            for cube in self._here.cubes(only, tuple(piece)):
-                known[cube.id] = [_without_use(cube)]
-            for version in self._here.versions(only, tuple(piece)):
-                known[version.ref.cube_id].append(version)
-        for cube_id, cube in load.cubes.items():
-            lines = [_without_use(cube), *load.versions[cube_id]]
-            if _is_new("cube", cube_id, lines, known.get(cube_id)):
-                new.cubes[cube_id], new.versions[cube_id] = cube, load.versions[cube_id]
-
-    def _edges(self, load: Load, new: Load) -> None:
-        for derivation, line in load.derivations.items():
-            derived, source = derivation.derived, derivation.source
-            if derived.cube_id not in new.cubes and self._has_edge(derived, source, derivation.kind):
-                continue
-            new.derivations[derivation] = line
-
-    def _has_edge(self, derived: VersionRef, source: VersionRef | str, kind: str) -> bool:
-        rid = version_rid(self._db, self._tenant, derived)
-        if isinstance(source, VersionRef):
-            origin = version_rid(self._db, self._tenant, source)
-            statement = "SELECT 1 FROM derivation WHERE derived=? AND source=? AND kind=?"
-        else:
-            row = self._db.execute("SELECT rid FROM source WHERE tenant=? AND id=?", (self._tenant, source)).fetchone()
-            origin = None if row is None else row[0]
-            statement = "SELECT 1 FROM evidence WHERE derived=? AND source=? AND kind=?"
-        return self._db.execute(statement, (rid, origin, kind)).fetchone() is not None
-
-    def _relations(self, load: Load, new: Load) -> None:
-        known: dict[tuple[object, ...], RelationLine] = {}
-        is_open: set[tuple[object, ...]] = set()
-        for marks, piece in chunks(sorted({line.relation.source_id for line in load.relations})):
-            for line in self._here.relations(f"AND c.id IN ({marks})", tuple(piece)):
-                known[_name(line)] = line
-                if line.removed_at is None:
-                    is_open.add(_name(line)[:3])
-        for line in load.relations:
-            if _is_new("relation", _name(line)[:3], line, known.get(_name(line))):
-                if line.removed_at is None and _name(line)[:3] in is_open:
-                    raise _differs("relation", _name(line)[:3])
-                new.relations.append(line)
-
-    def _vectors(self, load: Load, new: Load) -> None:
-        for name, vector in load.vectors.items():
-            space = self._db.execute(
-                "SELECT rid, dimension FROM space WHERE tenant=? AND fingerprint=?", (self._tenant, vector.space)
-            ).fetchone()
-            if space is not None and space[1] != vector.dimension:
-                raise IncompatibleModel(f"space {vector.space!r} has dimension {space[1]}, not {vector.dimension}")
-            if space is not None and vector.ref.cube_id not in new.cubes:
-                rid = version_rid(self._db, self._tenant, vector.ref)
-                if self._db.execute("SELECT 1 FROM vector WHERE space=? AND version=?", (space[0], rid)).fetchone():
-                    continue
-            new.vectors[name] = vector
 
 
 class _Restoration:
@@ -188,7 +75,8 @@ class _Restoration:
         activity = commit.activity
         try:
             row = self._db.execute(
-                "INSERT INTO activity(tenant, id, seq, kind, agent_id, agent_kind, agent_name, started_us, at_us, parameters, "
+                "INSERT INTO activity(tenant, id, seq, kind, agent_id, agent_kind, agent_name, started_us, at_us, "
+                "parameters, "
                 "key, result) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) RETURNING rid",
                 (
                     self._tenant, activity.id, seq, activity.kind, activity.agent.id, activity.agent.kind,
@@ -204,7 +92,8 @@ class _Restoration:
         activities = {name: self._insert_activity(line) for name, line in new.activities.items()}
         for name, source in new.sources.items():
             self._db.execute(
-                "INSERT INTO source(tenant, id, kind, locator, sha256) VALUES(?,?,?,?,?) ON CONFLICT(tenant, id) DO UPDATE "
+                "INSERT INTO source(tenant, id, kind, locator, sha256) VALUES(?,?,?,?,?) ON CONFLICT(tenant, id) DO "
+                "UPDATE "
                 "SET kind=excluded.kind, locator=excluded.locator, sha256=excluded.sha256",
                 (self._tenant, name, source.kind, source.locator, source.sha256),
             )
@@ -264,16 +153,18 @@ class _Restoration:
         is_erased = versions[-1].body is None
         try:
             (cube_rid,) = self._db.execute(
-                "INSERT INTO cube(tenant, id, user, agent, session, state, frozen, created_us, version, head, hash, collection, "
+                "INSERT INTO cube(tenant, id, user, agent, session, state, frozen, created_us, version, head, hash, "
+                "collection, "
                 "key, readers) VALUES(?,?,?,?,?,?,?,?,?,0,?,?,?,?) RETURNING rid",
                 (
-                    self._tenant, line.id, *owner, STATE_NUMBER[line.state], int(line.frozen), to_microseconds(line.created_at),
-                    len(versions), 0 if is_erased else short_hash(bytes.fromhex(versions[-1].hash)),
+                    self._tenant, line.id, *owner, STATE_NUMBER[line.state], int(line.frozen),
+                    to_microseconds(line.created_at), len(versions), 0 if is_erased else short_hash(bytes.fromhex(versions[-1].hash)),
                     header.collection, header.key, json.dumps(readers) if readers else "",
                 ),
             ).fetchone()  # fmt: skip
         except sqlite3.IntegrityError as error:
             raise VersionConflict(f"the key {header.key!r} of cube {line.id!r} is taken", key=header.key) from error
+        rid = 0
         for version, cube in zip(versions, cubes, strict=True):
             rid = self._insert_version(cube_rid, version, cube, owner, activities)
             self._effects.append(chain.wrote(line.id, version.ref.version, version.hash))
@@ -285,7 +176,7 @@ class _Restoration:
             )
         self._touched.add((self._activity, cube_rid))
         for name in {name for version in versions for name in (version.activity_id, version.ended_by)}:
-            if name in activities:
+            if name is not None and name in activities:
                 self._touched.add((activities[name], cube_rid))
 
     def _insert_version(
@@ -302,7 +193,8 @@ class _Restoration:
             words, length = index_row(cube, self._tenant, owner)
             flags, speaker = int(text_flags(cube.text)), speaker_of(cube.descriptive)
         (rid,) = self._db.execute(
-            "INSERT INTO version(cube, n, activity, recorded_us, superseded_us, ended_by, stale, hash, body, memory_type, event_us, "
+            "INSERT INTO version(cube, n, activity, recorded_us, superseded_us, ended_by, stale, hash, body, "
+            "memory_type, event_us, "
             "valid_from_us, valid_to_us, expires_us, collection, speaker, flags, length) "
             "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING rid",
             (
@@ -316,7 +208,7 @@ class _Restoration:
         if words is not None:
             self._db.execute("INSERT INTO terms(rowid, words) VALUES(?,?)", (rid, words))
         if isinstance(cube.payload, ArtefactPayload):
-            self._applier.require_blobs(cube.payload)
+            require_blobs(cube.payload, self._applier.has_blob)
             names = {ref.sha256 for ref in cube.payload.blobs.values()}
             self._db.executemany(
                 "INSERT INTO blob(sha256, version) VALUES(?,?)", [(name, rid) for name in sorted(names)]
@@ -349,7 +241,8 @@ class _Restoration:
             )
         self._db.execute(
             "INSERT INTO relation(source, kind, target, properties, recorded_us, removed_us, activity) "
-            "SELECT a.rid, ?, b.rid, ?, ?, ?, ? FROM cube a, cube b WHERE a.tenant=? AND a.id=? AND b.tenant=? AND b.id=?",
+            "SELECT a.rid, ?, b.rid, ?, ?, ?, ? FROM cube a, cube b WHERE a.tenant=? AND a.id=? AND b.tenant=? AND "
+            "b.id=?",
             (
                 relation.kind.value, canonical_json(relation.properties), to_microseconds(line.recorded_at),
                 None if line.removed_at is None else to_microseconds(line.removed_at),
@@ -371,19 +264,11 @@ class _Restoration:
         return int(row[0])
 
 
-def version_rid(connection: sqlite3.Connection, tenant: int, ref: VersionRef) -> int | None:
-    """The rowid of a version, if it is there."""
-    row = connection.execute(
-        "SELECT v.rid FROM cube c JOIN version v ON v.cube = c.rid WHERE c.tenant=? AND c.id=? AND v.n=?",
-        (tenant, *ref),
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
 def _cube_of(line: CubeLine, version: VersionLine) -> MemCube:
     """The version as a cube, for its headers; an erased one has defaults."""
     body: dict[str, object] = {
-        "payload": {"text": ""}, "metadata": {}, "memory_type": version.memory_type.value, "descriptive": {}, "governance": {}
+        "payload": {"text": ""}, "metadata": {}, "memory_type": version.memory_type.value,
+        "descriptive": {}, "governance": {},
     }  # fmt: skip
     if version.body is not None:
         body = json.loads(version.body)
@@ -392,24 +277,3 @@ def _cube_of(line: CubeLine, version: VersionLine) -> MemCube:
         id=line.id, version=version.ref.version, scope=line.scope, state=line.state, frozen=line.frozen,
         created_at=line.created_at, recorded_at=version.recorded_at, **parts,  # type: ignore[arg-type]  # the five fields of a body
     )  # fmt: skip
-
-
-def _without_use(cube: CubeLine) -> CubeLine:
-    return replace(cube, use_count=0, last_used_at=None)
-
-
-def _name(line: RelationLine) -> tuple[object, ...]:
-    relation = line.relation
-    return relation.source_id, relation.kind, relation.target_id, line.recorded_at, line.removed_at
-
-
-def _is_new(kind: str, name: object, line: object, found: object | None) -> bool:
-    if found is not None and found != line:
-        raise _differs(kind, name)
-    return found is None
-
-
-def _differs(kind: str, name: object) -> VersionConflict:
-    return VersionConflict(
-        f"the store holds another {kind} {name} than the one to load; load into an empty store instead"
-    )

@@ -1,7 +1,7 @@
 """The tables of a store, one migration for each schema.
 
-Integers carry rowids (`cube`, `version`, `activity`), microseconds (`*_us`) or numbers of states and types; 0 stands for
-an unbound name. A file holds any number of tenants; each has its own log, sequence and hash chain.
+Integers carry rowids (`cube`, `version`, `activity`), microseconds (`*_us`) or numbers of states and types; 0 stands
+for an unbound name. A file holds any number of tenants; each has its own log, sequence and hash chain.
 """
 
 from __future__ import annotations

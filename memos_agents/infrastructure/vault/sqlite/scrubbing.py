@@ -8,7 +8,9 @@ from memos_agents.infrastructure.vault.blobs import BlobStore
 
 
 def delete_doomed_blobs(connection: sqlite3.Connection, blobs: BlobStore) -> None:
-    """Delete the payloads that nothing names any more, inside a write transaction, so that nobody can name them anew."""
+    """Delete the payloads that nothing names any more, inside a write transaction, so that nobody can name them "
+    "anew.
+    """
     rows = connection.execute(
         "SELECT sha256 FROM doomed_blob WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = doomed_blob.sha256)"
     )
@@ -21,8 +23,8 @@ def scrub(connection: sqlite3.Connection) -> bool:
 
     `secure_delete` zeroes a deleted row where it lay, but not the copies that page splits and moves left in free space,
     and FTS5 keeps a deleted row's terms in its segments until they are merged. So: merge the segments, rewrite the file
-    (`VACUUM`), empty the log. Costs about 2 s for 100,000 memories, whatever was erased; one run serves every erasure so
-    far. A crash in between changes nothing: the next call starts again.
+    (`VACUUM`), empty the log. Costs about 2 s for 100,000 memories, whatever was erased; one run serves every erasure
+    so far. A crash in between changes nothing: the next call starts again.
     """
     pending = connection.execute("SELECT rid, erased_seq FROM tenant WHERE erased_seq > scrubbed_seq").fetchall()
     if not pending:

@@ -20,7 +20,7 @@ from memos_agents.cube.canonical import JSON
 from memos_agents.cube.moment import to_microseconds
 from memos_agents.infrastructure.vault.base import ViewQuery
 from memos_agents.infrastructure.vault.sqlite.engine import Engine, chunks
-from memos_agents.infrastructure.vault.sqlite.growth import SELECTED, Columns, Growth, Row
+from memos_agents.infrastructure.vault.sqlite.growth import SELECTED, Columns, Growth, Row, row_order
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
 from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER, TYPE_NUMBER
@@ -36,7 +36,8 @@ _Key: TypeAlias = tuple[object, ...]
 @dataclass(slots=True)
 class _Entry:
     """A cached scope as of a log position; `activity` is the rowid of its last entry, and `epoch`
-    counts changes of vectors, which are not in the log."""
+    counts changes of vectors, which are not in the log.
+    """
 
     growth: Growth | None = None
     columns: Columns | None = None
@@ -109,7 +110,8 @@ class Searching:
         with entry.lock, self._engine.read() as connection:
             tenant = self._names.tenant(connection)
             row = connection.execute(
-                "SELECT seq, vector_epoch, (SELECT max(rid) FROM activity) FROM tenant WHERE rid = ?", (tenant,)
+                "SELECT seq, vector_epoch, (SELECT coalesce(max(rid), 0) FROM activity) FROM tenant WHERE rid = ?",
+                (tenant,),
             ).fetchone()
             seq, epoch, activity = row or (0, 0, 0)
             if entry.growth is None or epoch != entry.epoch or seq < entry.seq:
@@ -148,7 +150,7 @@ class Searching:
         for marks, piece in chunks(cubes):
             condition = f"v.superseded_us IS NULL AND v.stale = 0 AND c.rid IN ({marks})"
             rows.extend(self._select(connection, query, "v.rid = c.head", condition, tuple(piece)))
-        rows.sort(key=lambda row: (row[12], row[0]))  # type: ignore[arg-type, return-value]  # created, id
+        rows.sort(key=row_order)
         known = np.isin(growth.cubes(), np.array(cubes, np.int64))
         if not known.any():
             if not rows:
@@ -181,8 +183,10 @@ class Searching:
             more = (query.collection,)
         space = -1 if query.space is None else self._names.space(connection, query.space)[0]
         return connection.execute(
-            f"SELECT {SELECTED} FROM cube c JOIN version v ON {join} LEFT JOIN vector x ON x.space = ? AND x.version = v.rid "
-            f"WHERE {owner} AND c.state IN ({states}) AND v.memory_type IN ({types}) AND v.body IS NOT NULL AND {condition}",
+            f"SELECT {SELECTED} FROM cube c JOIN version v ON {join} LEFT JOIN vector x ON x.space = ? AND x.version "
+            "= v.rid "
+            f"WHERE {owner} AND c.state IN ({states}) AND v.memory_type IN ({types}) AND v.body IS NOT NULL AND "
+            f"{condition}",
             (space, *parameters, *values, *more),
         ).fetchall()
 

@@ -1,7 +1,7 @@
 """The text index: FTS5 as an inverted index of whole words, with the owner's tags inside.
 
-A row holds, for each of a cube's terms, one token "term" + count, and one token for its tenant, user, agent and session;
-a search intersects a term's rows with the owner's tag inside FTS5, which at 100,000 texts costs a twentieth of a filter
+A row holds, for each of a cube's terms, one token "term" + count, and one for its tenant, user, agent and session; a
+search intersects a term's rows with the owner's tag inside FTS5, which at 100,000 texts costs a twentieth of a filter
 afterwards (lab/retrieval/fts_bench.py). The marks are private-use characters, which no term holds. `detail=none` keeps
 neither positions nor the text; FTS5's own bm25() is not used, because its statistics span every user's texts.
 """

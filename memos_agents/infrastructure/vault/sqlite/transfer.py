@@ -26,6 +26,8 @@ from memos_agents.infrastructure.vault.sqlite.names import UNKNOWN
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
 from memos_agents.infrastructure.vault.sqlite.schema import STATES, TYPES
 
+_NOTHING: tuple[int, ...] = ()
+
 
 class Records:
     """Everything that one scope admits, line by line, from one connection's moment."""
@@ -55,20 +57,23 @@ class Records:
 
     def _activities(self) -> Iterator[ActivityLine]:
         if self._scope.is_everything:
-            condition, values = "", ()
+            condition, values = "", _NOTHING
         else:
             relations = f"r.source IN ({self._admitted}) AND r.target IN ({self._admitted})"
             condition = (
-                f" AND x.rid IN (SELECT v.activity FROM version v JOIN cube c ON c.rid = v.cube WHERE {self._owner} UNION "
+                f" AND x.rid IN (SELECT v.activity FROM version v JOIN cube c ON c.rid = v.cube WHERE {self._owner} "
+                "UNION "
                 f"SELECT v.ended_by FROM version v JOIN cube c ON c.rid = v.cube WHERE {self._owner} UNION "
                 f"SELECT d.activity FROM derivation d WHERE d.derived IN ({self._admitted_versions}) AND d.source IN "
-                f"({self._admitted_versions}) UNION SELECT e.activity FROM evidence e WHERE e.derived IN ({self._admitted_versions}) "
+                f"({self._admitted_versions}) UNION SELECT e.activity FROM evidence e WHERE e.derived IN "
+                f"({self._admitted_versions}) "
                 f"UNION SELECT r.activity FROM relation r WHERE {relations})"
             )
             values = tuple(self._values) * 7
         rows = self._db.execute(
             "SELECT x.id, x.kind, x.agent_id, x.agent_kind, x.agent_name, x.started_us, x.at_us, x.parameters, "
-            f"EXISTS (SELECT 1 FROM touched t JOIN cube c ON c.rid = t.cube WHERE t.activity = x.rid AND NOT ({self._owner})) "
+            "EXISTS (SELECT 1 FROM touched t JOIN cube c ON c.rid = t.cube WHERE t.activity = x.rid AND NOT "
+            f"({self._owner})) "
             f"FROM activity x WHERE x.tenant = ?{condition} ORDER BY x.id",
             (*self._values, self._tenant, *values),
         )
@@ -84,7 +89,7 @@ class Records:
             yield ActivityLine(activity=activity, at=from_microseconds(at))
 
     def _sources(self) -> Iterator[SourceLine]:
-        condition, values = "", ()
+        condition, values = "", _NOTHING
         if not self._scope.is_everything:
             condition = (
                 f" AND s.rid IN (SELECT e.source FROM evidence e WHERE e.derived IN ({self._admitted_versions}))"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.moment import from_microseconds, to_microseconds, utc
 from memos_agents.cube.scope import Scope, check_name
 from memos_agents.cube.state import MemoryState
-from memos_agents.errors import BackendUnavailable, IncompatibleModel, InvalidRequest, NotFound
+from memos_agents.errors import BackendUnavailable, InvalidRequest, NotFound
 from memos_agents.infrastructure.provenance.graph import ProvenanceGraph
 from memos_agents.infrastructure.vault.base import (
     Direction,
@@ -36,22 +35,23 @@ from memos_agents.infrastructure.vault.base import (
     ViewQuery,
 )
 from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
-from memos_agents.infrastructure.vault.columns import pack_vector
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
 from memos_agents.infrastructure.vault.record_reading import collect_records
+from memos_agents.infrastructure.vault.sqlite import leases, spaces
 from memos_agents.infrastructure.vault.sqlite.apply import Applier
-from memos_agents.infrastructure.vault.sqlite.checking import Checks
-from memos_agents.infrastructure.vault.sqlite.engine import Engine
+from memos_agents.infrastructure.vault.sqlite.counting import count
+from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine
 from memos_agents.infrastructure.vault.sqlite.lineage import Lineage
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.opening import Durability, prepare
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
-from memos_agents.infrastructure.vault.sqlite.restoring import restore, version_rid
-from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER, STATES, TYPES
+from memos_agents.infrastructure.vault.sqlite.restoring import restore
+from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER
 from memos_agents.infrastructure.vault.sqlite.scrubbing import delete_doomed_blobs, is_scrubbed, scrub
 from memos_agents.infrastructure.vault.sqlite.searching import Searching, SqliteSearchView
 from memos_agents.infrastructure.vault.sqlite.transfer import Records
 from memos_agents.infrastructure.vault.sqlite.uses import PendingUses
+from memos_agents.infrastructure.vault.sqlite.verifying import Checks
 
 T = TypeVar("T")
 _ERASED = STATE_NUMBER[MemoryState.ERASED]
@@ -104,6 +104,11 @@ class SqliteVault:
     def path(self) -> Path:
         return self._path
 
+    @property
+    def counters(self) -> Counters:
+        """Commits of this process, and the groups in which they became durable together (one fsync each)."""
+        return self._engine.counters
+
     # -- what changes the store
 
     def commit(self, commit: Commit) -> CommitResult:
@@ -128,36 +133,10 @@ class SqliteVault:
         self._uses.add(set(cube_ids), to_microseconds(utc(at, what="at")))
 
     def acquire_lease(self, name: str, owner: str, seconds: float, now: datetime) -> Lease:
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise InvalidRequest(f"a lease of {seconds!r} seconds ends before it begins")
-        now_us = to_microseconds(utc(now, what="now"))
-        expires_us = now_us + round(seconds * 1_000_000)
-
-        def take(connection: sqlite3.Connection) -> Lease:
-            tenant = self._names.tail(connection)[0]
-            row = connection.execute(
-                "SELECT owner, token, expires_us FROM lease WHERE tenant=? AND name=?", (tenant, name)
-            ).fetchone()
-            is_held = row is not None and now_us < row[2]
-            if is_held and row[0] != owner:
-                until = from_microseconds(row[2]).isoformat()
-                raise BackendUnavailable(f"the lease {name!r} is held by another owner until {until}")
-            token = (row[1] if row else 0) + (0 if is_held else 1)
-            connection.execute(
-                "INSERT OR REPLACE INTO lease(tenant, name, owner, token, expires_us) VALUES(?,?,?,?,?)",
-                (tenant, name, owner, token, expires_us),
-            )
-            return Lease(name=name, owner=owner, token=token, expires_at=from_microseconds(expires_us))
-
-        return self._engine.write(take)
+        return self._engine.write(lambda connection: leases.acquire(connection, self._names, name, owner, seconds, now))
 
     def release_lease(self, lease: Lease) -> None:
-        self._engine.write(
-            lambda connection: connection.execute(  # the row stays, so that the next token is a greater one
-                "UPDATE lease SET expires_us=? WHERE tenant=? AND name=? AND owner=? AND token=?",
-                (-(2**62), self._names.tail(connection)[0], lease.name, lease.owner, lease.token),
-            )
-        )
+        self._engine.write(lambda connection: leases.release(connection, self._names, lease))
 
     def set_snapshot(self, name: str, now: datetime) -> Snapshot:
         at = utc(now, what="now")
@@ -173,60 +152,19 @@ class SqliteVault:
         return self._engine.write(mark)
 
     def open_space(self, fingerprint: str, dimension: int, *, make_default: bool = False) -> Space:
-        if dimension < 1:
-            raise InvalidRequest(f"a vector space cannot have dimension {dimension}")
-        known = {space.fingerprint: space for space in self.spaces()}
-        found = known.get(fingerprint)
-        if found is not None and found.dimension != dimension:
-            raise IncompatibleModel(
-                f"vector space {fingerprint!r} has dimension {found.dimension}, not {dimension}",
-                found=found.dimension,
-                expected=dimension,
-            )
-        if found is not None and (found.is_default or not make_default):
-            return found
-
-        def make(connection: sqlite3.Connection) -> None:
-            tenant = self._names.tail(connection)[0]
-            if make_default:
-                connection.execute("UPDATE space SET is_default=0 WHERE tenant=?", (tenant,))
-            connection.execute(
-                "INSERT INTO space(tenant, fingerprint, dimension, is_default) SELECT ?, ?, ?, "
-                "NOT EXISTS (SELECT 1 FROM space WHERE tenant=? AND is_default) "
-                "ON CONFLICT(tenant, fingerprint) DO UPDATE SET is_default=excluded.is_default",
-                (tenant, fingerprint, dimension, tenant),
-            )
-
-        self._engine.write(make)
-        return next(space for space in self.spaces() if space.fingerprint == fingerprint)
+        known = {space.fingerprint: space for space in self.spaces()}.get(fingerprint)
+        spaces.check_dimension(fingerprint, dimension, known)
+        if known is not None and (known.is_default or not make_default):
+            return known
+        return self._engine.write(
+            lambda connection: spaces.make(connection, self._names, fingerprint, dimension, make_default=make_default)
+        )
 
     def add_vectors(self, space: str, vectors: Mapping[VersionRef, NDArray[np.float32]]) -> None:
-        def add(connection: sqlite3.Connection) -> None:
-            tenant = self._names.tail(connection)[0]
-            rid, dimension = self._names.space(connection, space)
-            packed = [(ref, pack_vector(vector, dimension)) for ref, vector in vectors.items()]
-            for ref, data in packed:
-                version = version_rid(connection, tenant, ref)
-                connection.execute(
-                    "INSERT OR REPLACE INTO vector(space, version, data) SELECT ?, rid, ? FROM version WHERE rid=? AND body IS NOT NULL",
-                    (rid, data, version),
-                )
-            connection.execute("UPDATE tenant SET vector_epoch=vector_epoch+1 WHERE rid=?", (tenant,))
-
-        self._engine.write(add)
+        self._engine.write(lambda connection: spaces.add_vectors(connection, self._names, space, vectors))
 
     def drop_space(self, fingerprint: str) -> None:
-        def drop(connection: sqlite3.Connection) -> None:
-            tenant = self._names.tail(connection)[0]
-            row = connection.execute(
-                "SELECT rid FROM space WHERE tenant=? AND fingerprint=?", (tenant, fingerprint)
-            ).fetchone()
-            if row is not None:
-                connection.execute("DELETE FROM vector WHERE space=?", row)
-                connection.execute("DELETE FROM space WHERE rid=?", row)
-                connection.execute("UPDATE tenant SET vector_epoch=vector_epoch+1 WHERE rid=?", (tenant,))
-
-        self._engine.write(drop)
+        self._engine.write(lambda connection: spaces.drop(connection, self._names, fingerprint))
         self._names.drop_space(fingerprint)
         self._searching.forget()
 
@@ -252,7 +190,7 @@ class SqliteVault:
         return self._read(lambda connection: self._reader.by_key(connection, scope, collection, key))
 
     def list(self, query: ListQuery) -> builtins.list[MemCube]:
-        return self._read(lambda connection: self._reader.list(connection, query))
+        return self._read(lambda connection: self._reader.page(connection, query))
 
     def relations(
         self, cube_ids: Sequence[str], scope: Scope, *, removed: bool = False
@@ -285,13 +223,13 @@ class SqliteVault:
         return self._read(read)
 
     def spaces(self) -> builtins.list[Space]:
-        return self._read(self._spaces)
+        return self._read(lambda connection: spaces.known(connection, self._names))
 
     def stats(self, scope: Scope) -> VaultStats:
         self._store_uses()
-        is_whole = scope.is_everything and scope.tenant == self._tenant
-        blob_bytes = self._blobs.size_bytes() if is_whole else None
-        return self._read(lambda connection: self._stats(connection, scope, blob_bytes, is_whole=is_whole))
+        blob_bytes = self._blobs.size_bytes() if scope.is_everything else None
+        size_bytes = self._engine.size_bytes()
+        return self._read(lambda connection: count(connection, self._reader, scope, size_bytes, blob_bytes))
 
     def verify(self) -> builtins.list[Problem]:
         with self._engine.read() as connection:
@@ -301,17 +239,7 @@ class SqliteVault:
         return self._searching.view(query)
 
     def missing_vectors(self, space: str, limit: int, after: VersionRef | None = None) -> builtins.list[MemCube]:
-        def read(connection: sqlite3.Connection) -> builtins.list[VersionRef]:
-            rid, _ = self._names.space(connection, space)
-            rows = connection.execute(
-                "SELECT c.id, v.n FROM cube c JOIN version v ON v.cube = c.rid WHERE c.tenant=? AND (c.id, v.n) > (?, ?) "
-                "AND v.body IS NOT NULL AND json_extract(v.body, '$.payload.text') <> '' "
-                "AND NOT EXISTS (SELECT 1 FROM vector x WHERE x.space = ? AND x.version = v.rid) ORDER BY c.id, v.n LIMIT ?",
-                (self._names.tenant(connection), *(after or ("", 0)), rid, limit),
-            )
-            return [VersionRef(*row) for row in rows]
-
-        refs = self._read(read)
+        refs = self._read(lambda connection: spaces.missing(connection, self._names, space, limit, after))
         found = self.versions(refs, Scope.everything(self._tenant))
         return [found[ref] for ref in refs if ref in found]
 
@@ -366,51 +294,3 @@ class SqliteVault:
 
     def _forget_blobs(self) -> None:
         self._engine.write(lambda connection: delete_doomed_blobs(connection, self._blobs))
-
-    def _spaces(self, connection: sqlite3.Connection) -> builtins.list[Space]:
-        rows = connection.execute(
-            "SELECT fingerprint, dimension, is_default FROM space WHERE tenant=? ORDER BY is_default DESC, fingerprint",
-            (self._names.tenant(connection),),
-        )
-        return [Space(fingerprint=name, dimension=size, is_default=bool(first)) for name, size, first in rows]
-
-    def _stats(
-        self, connection: sqlite3.Connection, scope: Scope, blob_bytes: int | None, *, is_whole: bool
-    ) -> VaultStats:
-        owner, values = self._reader.owner(connection, scope)
-        states = connection.execute(f"SELECT c.state, count(*) FROM cube c WHERE {owner} GROUP BY c.state", values)
-        by_state = {STATES[state].value: count for state, count in states}
-        living = f"{owner} AND c.state <> {_ERASED}"
-        types = connection.execute(
-            f"SELECT v.memory_type, count(*) FROM cube c JOIN version v ON v.rid = c.head WHERE {living} GROUP BY v.memory_type",
-            values,
-        )
-        by_type = {TYPES[kind].value: count for kind, count in types}
-        cubes, versions, stale, uses = connection.execute(
-            "SELECT count(*), coalesce(sum(c.version), 0), coalesce(sum(v.stale), 0), coalesce(sum(u.count), 0) FROM cube c "
-            f"JOIN version v ON v.rid = c.head LEFT JOIN usage u ON u.cube = c.rid WHERE {living}",
-            values,
-        ).fetchone()
-        target, more = self._reader.owner(connection, scope, "b")
-        (relations,) = connection.execute(
-            "SELECT count(*) FROM relation r JOIN cube c ON c.rid = r.source JOIN cube b ON b.rid = r.target "
-            f"WHERE r.removed_us IS NULL AND {owner} AND {target}",
-            (*values, *more),
-        ).fetchone()
-        tail = connection.execute(
-            "SELECT seq, erased_seq > scrubbed_seq FROM tenant WHERE rid=?", (self._names.tenant(connection),)
-        ).fetchone() or (0, 0)
-        return VaultStats(
-            cubes=cubes,
-            versions=versions,
-            by_state=by_state,
-            by_type=by_type,
-            relations=relations,
-            stale=stale,
-            uses=uses,
-            commits=tail[0] if is_whole else None,
-            size_bytes=self._engine.size_bytes() if is_whole else None,
-            blob_bytes=blob_bytes,
-            spaces=tuple(self._spaces(connection)),
-            pending_scrubs=tail[1] if is_whole else 0,
-        )

@@ -15,9 +15,9 @@ from memos_agents.infrastructure.provenance.values import Activity, Agent
 from memos_agents.infrastructure.vault import chain
 from memos_agents.infrastructure.vault.base import Problem
 from memos_agents.infrastructure.vault.blobs import BlobStore
-from memos_agents.infrastructure.vault.sqlite.apply import short_hash
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.terms import index_row
+from memos_agents.infrastructure.vault.sqlite.writing import short_hash
 
 
 class Checks:
@@ -78,7 +78,8 @@ class Checks:
     def _versions(self) -> Iterator[Problem]:
         stated = self._stated()
         rows = self._db.execute(
-            "SELECT c.id, v.n, v.hash, v.body, v.rid, c.user, c.agent, c.session, v.length, t.words, v.superseded_us, c.version "
+            "SELECT c.id, v.n, v.hash, v.body, v.rid, c.user, c.agent, c.session, v.length, t.words, "
+            "v.superseded_us, c.version "
             "FROM version v JOIN cube c ON c.rid = v.cube LEFT JOIN terms t ON t.rowid = v.rid WHERE c.tenant=?",
             (self._tenant,),
         )
@@ -141,7 +142,8 @@ class Checks:
 
     def _staleness(self) -> Iterator[Problem]:
         rows = self._db.execute(
-            "SELECT DISTINCT c.id, v.n FROM derivation d JOIN version v ON v.rid = d.derived JOIN version s ON s.rid = d.source "
+            "SELECT DISTINCT c.id, v.n FROM derivation d JOIN version v ON v.rid = d.derived JOIN version s ON s.rid "
+            "= d.source "
             "JOIN cube c ON c.rid = v.cube WHERE c.tenant=? AND v.stale = 0 AND v.body IS NOT NULL "
             "AND (s.superseded_us IS NOT NULL OR s.stale)",
             (self._tenant,),
@@ -152,8 +154,10 @@ class Checks:
     def _tombstones(self) -> Iterator[Problem]:
         rows = self._db.execute(
             "SELECT DISTINCT c.id FROM cube c JOIN version v ON v.cube = c.rid LEFT JOIN terms t ON t.rowid = v.rid "
-            "WHERE c.tenant=? AND (v.body IS NULL) <> (c.state = 5) OR c.tenant=? AND v.body IS NULL AND (t.rowid IS NOT NULL "
-            "OR c.key IS NOT NULL OR EXISTS (SELECT 1 FROM vector x WHERE x.version = v.rid AND x.space IN (SELECT rid FROM space)) "
+            "WHERE c.tenant=? AND (v.body IS NULL) <> (c.state = 5) OR c.tenant=? AND v.body IS NULL AND (t.rowid IS "
+            "NOT NULL "
+            "OR c.key IS NOT NULL OR EXISTS (SELECT 1 FROM vector x WHERE x.version = v.rid AND x.space IN (SELECT "
+            "rid FROM space)) "
             "OR EXISTS (SELECT 1 FROM blob b WHERE b.version = v.rid))",
             (self._tenant, self._tenant),
         )
@@ -167,7 +171,8 @@ class Checks:
         if strays:
             yield Problem(kind="index", what=f"the text index holds {strays} rows of versions that are not there")
         rows = self._db.execute(
-            "SELECT p.fingerprint, count(*) FROM vector x JOIN space p ON p.rid = x.space LEFT JOIN version v ON v.rid = x.version "
+            "SELECT p.fingerprint, count(*) FROM vector x JOIN space p ON p.rid = x.space LEFT JOIN version v ON "
+            "v.rid = x.version "
             "WHERE p.tenant=? AND (v.rid IS NULL OR length(x.data) <> 2 * p.dimension) GROUP BY p.rid",
             (self._tenant,),
         )
@@ -176,7 +181,8 @@ class Checks:
 
     def _bytes(self) -> Iterator[Problem]:
         rows = self._db.execute(
-            "SELECT DISTINCT b.sha256, c.id FROM blob b JOIN version v ON v.rid = b.version JOIN cube c ON c.rid = v.cube "
+            "SELECT DISTINCT b.sha256, c.id FROM blob b JOIN version v ON v.rid = b.version JOIN cube c ON c.rid = "
+            "v.cube "
             "WHERE c.tenant=?",
             (self._tenant,),
         )
