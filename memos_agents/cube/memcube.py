@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypedDict, cast
 
 from memos_agents.cube.canonical import JSON, canonical_json
 from memos_agents.cube.metadata import Behavioural, Descriptive, Governance
@@ -126,7 +126,7 @@ class MemCube:
             superseded_at=utc(value["superseded_at"], what="superseded_at") if value.get("superseded_at") else None,
             is_stale=bool(value.get("is_stale", False)),
             behavioural=Behavioural(**behavioural),  # type: ignore[arg-type]  # names come from to_json
-            **unpack_body(value),  # type: ignore[arg-type]  # the five fields of a body
+            **unpack_body(value),
         )
         expected = value.get("content_hash")
         if expected is not None and expected != cube.content_hash:
@@ -138,16 +138,37 @@ class MemCube:
         return cube
 
 
+class Body(TypedDict):
+    """What a body holds, by the names that `MemCube` takes."""
+
+    payload: Payload
+    metadata: Mapping[str, JSON]
+    memory_type: MemoryType
+    descriptive: Descriptive
+    governance: Governance
+
+
+def empty_body(memory_type: MemoryType) -> Body:
+    """What is left of an erased version: nothing."""
+    return {
+        "payload": TextPayload(""),
+        "metadata": {},
+        "memory_type": memory_type,
+        "descriptive": Descriptive(),
+        "governance": Governance(),
+    }
+
+
 def body_hash(body: str) -> str:
     """SHA-256 of a canonical body, as 64 hexadecimal digits."""
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def unpack_body(value: Mapping[str, JSON]) -> dict[str, object]:
+def unpack_body(value: Mapping[str, JSON]) -> Body:
     """The constructor arguments that a parsed body gives."""
     return {
         "payload": payload_from_json(cast("Mapping[str, JSON]", value["payload"])),
-        "metadata": value["metadata"],
+        "metadata": cast("Mapping[str, JSON]", value["metadata"]),
         "memory_type": MemoryType(cast(str, value["memory_type"])),
         "descriptive": Descriptive.from_json(cast("Mapping[str, JSON]", value["descriptive"])),
         "governance": Governance.from_json(cast("Mapping[str, JSON]", value["governance"])),

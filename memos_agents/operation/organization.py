@@ -30,11 +30,13 @@ from memos_agents.infrastructure.provenance.values import (
 )
 from memos_agents.infrastructure.vault.base import SearchView, ViewQuery
 from memos_agents.infrastructure.vault.commit import Commit, Transition, Vectors, Write
-from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance, product
+from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance, place_of, product
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from memos_agents.infrastructure.vault.view import View
 
 
 Embedded: TypeAlias = "tuple[str, NDArray[np.float32]]"
@@ -189,13 +191,15 @@ def near_duplicates(
     if not writes:
         return ()
     first, (space, vectors) = writes[0].cube, embedded
-    collection = first.descriptive.collection
-    query = ViewQuery(scope=first.scope, now=now, space=space, collection=collection)
-    place = (first.scope, collection, space)
-    suspects = resemblance.suspects(place, vectors, lambda: searcher.search_view(query).view.vectors, now)
+
+    def held() -> View:
+        query = ViewQuery(scope=first.scope, now=now, space=space, collection=first.descriptive.collection)
+        return searcher.search_view(query).view
+
+    suspects = resemblance.suspects(place_of(first, space), vectors, lambda: held().vectors, now)
     if not suspects:
         return ()
-    view = searcher.search_view(query).view
+    view = held()
     recent = view.vectors[-ROWS_PER_PLACE:]
     if not len(recent) or recent.shape[1] != vectors.shape[1]:
         return ()

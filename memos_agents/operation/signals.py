@@ -19,6 +19,7 @@ from memos_agents.errors import IncompatibleModel
 from memos_agents.infrastructure.vault.text import query_terms
 from memos_agents.infrastructure.vault.view import Postings, View
 from memos_agents.operation import cues
+from memos_agents.operation.products import product
 
 Column: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[str], NDArray[np.float32]]
@@ -121,7 +122,7 @@ def meaning(view: View, vector: Column) -> Column:
             found=vector.shape,
             expected=view.vectors.shape[1:],
         )
-    cosine: Column = np.maximum(view.vectors @ vector, np.float32(0))
+    cosine: Column = np.maximum(product(view.vectors, vector), np.float32(0))
     return cosine
 
 

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from memos_agents.testing.doubles import FixedClock, HashEmbedder
-    from memos_agents.testing.vault_suite import VaultSuite
+    from memos_agents.testing.vault_machine import VaultMachine
+    from memos_agents.testing.vault_suite import DurableVaultSuite, VaultSuite
 
-__all__ = ["FixedClock", "HashEmbedder", "VaultSuite"]
+__all__ = ["DurableVaultSuite", "FixedClock", "HashEmbedder", "VaultMachine", "VaultSuite"]
 
 _HOMES = {
+    "DurableVaultSuite": "memos_agents.testing.vault_suite",
     "FixedClock": "memos_agents.testing.doubles",
     "HashEmbedder": "memos_agents.testing.doubles",
+    "VaultMachine": "memos_agents.testing.vault_machine",
     "VaultSuite": "memos_agents.testing.vault_suite",
 }
 

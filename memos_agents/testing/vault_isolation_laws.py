@@ -267,9 +267,5 @@ class UserIsolationLaws(VaultLaws):
         assert view.following.tolist() == [2, 3, -1, -1]
 
 
-def _all_named(name: str) -> Descriptive:
-    return Descriptive(key=name, collection=name, tags=(name,))
-
-
 def _claimed(cube: MemCube, cube_id: str, scope: Scope) -> Write:
     return Write(cube=replace(cube, id=cube_id, version=4, scope=scope), replaces=3)

@@ -41,6 +41,7 @@ class Draw(Protocol):
 
     def __call__(self, strategy: st.SearchStrategy[T], /) -> T:
         """One value of the strategy."""
+        ...
 
 
 class RandomCommit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -14,6 +16,7 @@ from memos_agents.infrastructure.vault.sqlite import SqliteVault
 from memos_agents.testing.vault_machine import VaultMachine
 from memos_agents.testing.vault_scribe import FullVault
 from memos_agents.testing.vault_suite import DurableVaultSuite, VaultSuite
+from memos_agents.testing.vault_verify_laws import Damage
 
 
 def _tables(vault: FullVault) -> Tables:
@@ -87,7 +90,55 @@ class TestMemoryVault(VaultSuite):
         return MemoryVault(tenant=tenant)
 
 
+def _run(*statements: str) -> Damage:
+    """Change the file as another program could; `:id` is the cube's id."""
+
+    def damage(vault: FullVault, cube: MemCube) -> None:
+        assert isinstance(vault, SqliteVault)
+        with closing(sqlite3.connect(vault.path)) as connection:
+            changed = []
+            for statement in statements:
+                values = {"id": cube.id} if ":id" in statement else {}
+                changed.append(connection.execute(statement, values).rowcount)
+            connection.commit()
+        assert 0 not in changed, f"{statements} changed nothing"
+
+    return damage
+
+
+_CUBE = "(SELECT rid FROM cube WHERE id = :id)"
+_HEAD = "(SELECT head FROM cube WHERE id = :id)"
+_OLD = (
+    "(SELECT v.rid FROM version v JOIN cube c ON c.rid = v.cube WHERE v.body IS NOT NULL AND v.n < c.version LIMIT 1)"
+)
+_ERASED = "(SELECT rid FROM version WHERE body IS NULL LIMIT 1)"
+
+
 class TestSqliteVault(DurableVaultSuite):
+    damages: ClassVar = {
+        "a changed text": _run(f"UPDATE version SET body = replace(body, 'derived', 'forged') WHERE rid = {_HEAD}"),
+        "a stale mark taken off": _run(f"UPDATE version SET stale = 0 WHERE rid = {_HEAD}"),
+        "an old version that is believed": _run(f"UPDATE version SET superseded_us = NULL WHERE rid = {_OLD}"),
+        "a lost version": _run("PRAGMA foreign_keys = OFF", f"DELETE FROM version WHERE rid = {_OLD}"),
+        "a changed log entry": _run("UPDATE activity SET parameters = '{\"a\":1}' WHERE seq = 2"),
+        "a log entry by another agent": _run("UPDATE activity SET agent_id = 'somebody' WHERE seq = 2"),
+        "a lost log entry": _run("UPDATE activity SET seq = NULL WHERE seq = (SELECT max(seq) FROM activity)"),
+        "a lost derivation": _run(f"DELETE FROM derivation WHERE derived = {_HEAD}"),
+        "a lost relation": _run("DELETE FROM relation WHERE removed_us IS NULL"),
+        "a moved head": _run(f"UPDATE cube SET version = version + 1 WHERE rid = {_CUBE}"),
+        "another owner": _run(f"UPDATE cube SET user = user + 1 WHERE rid = {_CUBE}"),
+        "another state": _run(f"UPDATE cube SET state = (state + 1) % 5 WHERE rid = {_CUBE}"),
+        "a key that the content does not have": _run(f"UPDATE cube SET key = 'stolen' WHERE rid = {_CUBE}"),
+        "a grant that the content does not give": _run(f"UPDATE cube SET readers = '[\"eve\"]' WHERE rid = {_CUBE}"),
+        "another collection": _run(f"UPDATE version SET collection = 'x' WHERE rid = {_HEAD}"),
+        "another lifespan": _run(f"UPDATE version SET expires_us = 1 WHERE rid = {_HEAD}"),
+        "another time": _run(f"UPDATE version SET event_us = 1 WHERE rid = {_HEAD}"),
+        "a lost row of the text index": _run(f"DELETE FROM terms WHERE rowid = {_HEAD}"),
+        "a text index of another text": _run(f"UPDATE terms SET words = 'forg' WHERE rowid = {_HEAD}"),
+        "words of what was erased": _run(f"INSERT INTO terms(rowid, words) VALUES({_ERASED}, 'back')"),
+        "a vector cut short": _run(f"UPDATE vector SET data = x'00' WHERE version = {_HEAD}"),
+    }
+
     def make_vault(self, folder: Path, tenant: str = "default") -> FullVault:
         folder.mkdir(exist_ok=True)
         return SqliteVault(folder / "memos.db", tenant=tenant)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from memos_agents.cube.payload import BlobRef
 from memos_agents.errors import BackendUnavailable, IntegrityError, NotFound
@@ -176,7 +176,7 @@ class FsspecBlobs:
 
     def get(self, sha256: str) -> bytes:
         try:
-            data = bytes(self._files.cat_file(self._path(sha256)))
+            data = cast(bytes, self._files.cat_file(self._path(sha256)))
         except FileNotFoundError:
             raise _missing(sha256) from None
         return _checked(sha256, data)
@@ -197,7 +197,8 @@ class FsspecBlobs:
     def size_bytes(self) -> int:
         if not self._files.exists(self._root):
             return 0
-        return sum(int(entry["size"]) for entry in self._files.find(self._root, detail=True).values())
+        found = cast("Mapping[str, Mapping[str, int]]", self._files.find(self._root, detail=True))
+        return sum(entry["size"] for entry in found.values())
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"

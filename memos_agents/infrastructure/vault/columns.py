@@ -16,6 +16,9 @@ from memos_agents.infrastructure.vault.view import Posting, View
 STORED_DTYPE = np.dtype("<f2")
 """Vectors are kept in half precision, little-endian: 2 bytes a dimension, relative error at most 2**-11."""
 
+_SURELY_FITS = 60_000.0**2
+"""A vector whose squared length is below this holds no NaN and nothing beyond half precision."""
+
 MAX_POSTED_COUNT = 8
 """A term held more often is posted with this count; a ranker's gain has long levelled off there."""
 
@@ -93,6 +96,8 @@ def pack_vector(vector: NDArray[np.float32], dimension: int) -> bytes:
     array = np.asarray(vector)
     if array.shape != (dimension,):
         raise InvalidRequest(f"a vector of shape {array.shape} does not fit a space of dimension {dimension}")
+    if array.dtype == np.float32 and float(array @ array) < _SURELY_FITS:
+        return array.astype(STORED_DTYPE).tobytes()
     with np.errstate(over="ignore"):
         packed = array.astype(STORED_DTYPE)
     if not np.isfinite(packed).all():

@@ -103,7 +103,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """`seq` is the position in the vault's log, `at` the recorded time of everything the commit wrote (unique, rising)."""
+    """`seq` is the position in the log, `at` the recorded time of everything that the commit wrote (unique, rising)."""
 
     seq: int
     at: datetime

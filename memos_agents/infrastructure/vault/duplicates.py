@@ -17,6 +17,8 @@ def redirect(commit: Commit, merged: Mapping[str, VersionRef]) -> Commit:
     finds the edge. Derivations *of* it are dropped (the existing cube has its own), and relations that would join a
     cube with itself. Of several relations with the same ends and kind the last one is kept.
     """
+    if not merged and len(commit.relations) < 2:
+        return commit
     if not merged:
         return replace(commit, relations=_last_of_each(commit.relations))
     return replace(

@@ -12,10 +12,9 @@ import numpy as np
 
 from memos_agents.cube.canonical import JSON, canonical_json, checked_mapping, checked_text
 from memos_agents.cube.identity import checked_id
-from memos_agents.cube.memcube import VersionRef, body_hash, unpack_body
-from memos_agents.cube.metadata import Descriptive, Governance
+from memos_agents.cube.memcube import Body, VersionRef, body_hash, unpack_body
 from memos_agents.cube.moment import utc
-from memos_agents.cube.payload import MemoryType, Payload, TextPayload
+from memos_agents.cube.payload import MemoryType, TextPayload
 from memos_agents.cube.scope import FIELDS, Scope
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import IntegrityError, InvalidRequest, MemOSError
@@ -129,16 +128,17 @@ def _version(record: Mapping[str, JSON], tenant: str) -> VersionLine:
     )
 
 
-def _checked_parts(body: Mapping[str, JSON]) -> Mapping[str, object]:
+def _checked_parts(body: Mapping[str, JSON]) -> Body:
     """The parts of a body, none of another type than it says."""
     parts = unpack_body(body)
-    payload = cast(Payload, parts["payload"])
+    payload = parts["payload"]
     if isinstance(payload, TextPayload):
         checked_text(payload.text, what="text")
     else:
         for ref in payload.blobs.values():
-            _sha256(ref.sha256), _integer(ref.size_bytes, at_least=0)
-    about, rules = cast(Descriptive, parts["descriptive"]), cast(Governance, parts["governance"])
+            _sha256(ref.sha256)
+            _integer(ref.size_bytes, at_least=0)
+    about, rules = parts["descriptive"], parts["governance"]
     names = (about.semantic_type, about.origin, about.collection)
     optional = (about.role, about.name, about.title, about.language, about.key, rules.owner, rules.watermark)
     for name in (*names, *about.tags, *rules.readers, *rules.writers, *rules.sensitivity):

@@ -89,6 +89,16 @@ _PREFERENCE: Final = re.compile(
     r"|\bfavou?rite\b|\bmy preference\b|\bnot (?:a )?fan of\b|\binstead of\b"
 )
 
+# One of these is in every text that the pattern finds; looking for them first costs a tenth of the pattern.
+_OF_INSTRUCTIONS: Final = (
+    "always", "never", "please", "when", "make sure", "don't ever", "from now on", "going forward", "future"
+)  # fmt: skip
+_OF_PREFERENCES: Final = (
+    "prefer", "like", "love", "enjoy", "hate", "avoid", "favo", "rather", "fan of", "instead of"
+)  # fmt: skip
+_DIGIT: Final = re.compile("[0-9]")
+_ASKS, _TIME, _NUMBER, _INSTRUCTS, _PREFERS, _FIRST_PERSON = (flag.value for flag in TextFlag)  # plain: 10 times faster
+
 
 def index_terms(cube: MemCube) -> list[str]:
     """Everything the text index holds for `cube`, in order, repeated terms repeated: name, title, tags, text.
@@ -115,20 +125,20 @@ def text_flags(text: str) -> TextFlag:
         text = f"{text[: _FLAG_CHARACTERS // 2]}\n{text[-_FLAG_CHARACTERS // 2 :]}"
     lowered = text.lower().replace("\u2019", "'")
     words = set(_FLAG_WORD.findall(lowered))
-    flags = TextFlag.NONE
+    flags = 0
     if lowered.rstrip(" \n\t\"')").endswith(("?", "\uff1f", "\u061f")):
-        flags |= TextFlag.ASKS
+        flags |= _ASKS
     if not words.isdisjoint(_TIME_WORDS):
-        flags |= TextFlag.TIME
-    if not words.isdisjoint(_NUMBER_WORDS) or any(word[0].isdigit() for word in words):
-        flags |= TextFlag.NUMBER
+        flags |= _TIME
+    if not words.isdisjoint(_NUMBER_WORDS) or _DIGIT.search(lowered):
+        flags |= _NUMBER
     if not words.isdisjoint(_SELF_WORDS):
-        flags |= TextFlag.FIRST_PERSON
-    if _INSTRUCTION.search(lowered):
-        flags |= TextFlag.INSTRUCTION
-    if _PREFERENCE.search(lowered):
-        flags |= TextFlag.PREFERENCE
-    return flags
+        flags |= _FIRST_PERSON
+    if any(map(lowered.__contains__, _OF_INSTRUCTIONS)) and _INSTRUCTION.search(lowered):
+        flags |= _INSTRUCTS
+    if any(map(lowered.__contains__, _OF_PREFERENCES)) and _PREFERENCE.search(lowered):
+        flags |= _PREFERS
+    return TextFlag(flags)
 
 
 def _terms(text: str, *, is_query: bool) -> Iterable[str]:

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import TypeAlias, cast
 
 from memos_agents.cube.canonical import JSON
-from memos_agents.cube.memcube import MemCube, VersionRef, unpack_body
+from memos_agents.cube.memcube import MemCube, VersionRef, empty_body, unpack_body
 from memos_agents.cube.metadata import Behavioural, Descriptive, Governance
 from memos_agents.cube.moment import to_microseconds
-from memos_agents.cube.payload import ArtefactPayload, MemoryType, Payload, TextPayload
+from memos_agents.cube.payload import ArtefactPayload, MemoryType
 from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import NotFound
@@ -127,17 +127,15 @@ class CubeRow:
     def value(self, version: VersionRow | None = None) -> MemCube:
         """One version as a cube (None: the head), made anew: callers may do with it what they like."""
         row = version or self.head
-        parts: dict[str, object] = {"payload": TextPayload(""), "metadata": {}, "memory_type": row.memory_type}
-        if row.body is not None:
-            parts = unpack_body(json.loads(row.body))
+        parts = empty_body(row.memory_type) if row.body is None else unpack_body(json.loads(row.body))
         return MemCube(
             id=self.id,
             version=row.ref.version,
             scope=self.scope,
             state=self.state,
             frozen=self.frozen,
-            payload=cast(Payload, parts["payload"]),
-            metadata=cast("Mapping[str, JSON]", parts["metadata"]),
+            payload=parts["payload"],
+            metadata=parts["metadata"],
             memory_type=row.memory_type,
             descriptive=row.descriptive,
             governance=row.governance,

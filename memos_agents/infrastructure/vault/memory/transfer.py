@@ -43,6 +43,8 @@ def export_lines(tables: Tables, scope: Scope) -> list[Line]:
                     sources.add(line.derivation.source)
             case RelationLine():
                 activities.add(line.activity_id)
+            case _:
+                pass
     lines: list[Line] = []
     for name in sorted(filter(None, activities)):
         row = tables.activities[name]
@@ -111,7 +113,7 @@ def restore_into(tables: Tables, records: Iterable[Mapping[str, JSON]], commit: 
     """Write what is not there yet; everything is compared before anything is written."""
     if commit != Commit(activity=commit.activity, key=commit.key, lease=commit.lease):
         raise InvalidRequest("a commit that loads records can carry an activity, a key and a lease, nothing else")
-    counts = dict.fromkeys(KINDS, 0)
+    counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     if commit.key is not None and commit.key in tables.results:
         return counts
     activity, at = checked_activity(tables, commit)
@@ -284,7 +286,7 @@ def _version_row(cube: CubeLine, line: VersionLine) -> VersionRow:
             scope=cube.scope,
             created_at=cube.created_at,
             recorded_at=line.recorded_at,
-            **unpack_body(json.loads(line.body)),  # type: ignore[arg-type]  # checked when the record was read
+            **unpack_body(json.loads(line.body)),
         )
         row = VersionRow.of(value, line.body, line.hash, line.activity_id)
     row.superseded_at, row.ended_by, row.is_stale = line.superseded_at, line.ended_by, line.is_stale

@@ -2,8 +2,8 @@
 
 `vault` is the front; `engine` owns the connections, `apply` writes a commit, `reading` and `lineage` answer,
 `searching` keeps scopes as columns, `scrubbing` removes erased bytes, `restoring` and `transfer` move records. Needs
-SQLite 3.38 or newer with FTS5. Rejected: extensions (many Python builds cannot load any) and a second file for vectors or text, which
-could disagree with the first.
+SQLite 3.38 or newer with FTS5. Rejected: extensions, which many Python builds cannot load, and a second file for
+vectors or text, which could disagree with the first.
 """
 
 from memos_agents.infrastructure.vault.sqlite.vault import SqliteVault

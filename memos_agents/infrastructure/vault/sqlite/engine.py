@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -70,7 +72,10 @@ class Engine:
         self._leading = threading.Lock()
         self._readers: deque[sqlite3.Connection] = deque()
         self._is_closed = False
-        self._writer = None if readonly else open_connection(path, durability=durability, readonly=False)
+        self._writer: sqlite3.Connection | None = None
+        if not readonly:
+            with self.translated():
+                self._writer = open_connection(path, durability=durability, readonly=False)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction; when this returns, what it wrote is durable. If it raises, nothing happened.
@@ -122,17 +127,6 @@ class Engine:
                 else:
                     self._readers.append(connection)
 
-    def copy_to(self, path: Path) -> None:
-        """Write a consistent copy to a new file, without holding up writers for long."""
-        source = open_connection(self._path, durability=self._durability, readonly=True)
-        target = sqlite3.connect(path)
-        try:
-            source.backup(target, pages=4096)
-            target.execute("PRAGMA journal_mode=WAL")
-        finally:
-            target.close()
-            source.close()
-
     def size_bytes(self) -> int:
         """Bytes of the file and its log."""
         files = (self._path, Path(f"{self._path}-wal"))
@@ -142,11 +136,11 @@ class Engine:
         """Close every connection; a call that is running ends first."""
         with self._leading:
             self._is_closed = True
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
             while self._readers:
                 self._readers.pop().close()
+            if self._writer is not None:  # last: only a connection that can write merges the log into the file
+                self._writer.close()
+                self._writer = None
 
     @property
     def is_closed(self) -> bool:
@@ -259,6 +253,36 @@ class Engine:
                 task.error = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
                 return task
         return None
+
+
+def copy_to(connection: sqlite3.Connection, path: Path) -> None:
+    """Write what the connection's read transaction sees to a new file, which is there whole or not at all.
+
+    Writers go on meanwhile. Readable by the owner only, as the store is. `BackendUnavailable` where there is no room.
+    """
+    staged = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+    try:
+        staged.touch(mode=0o600, exist_ok=False)
+        target = sqlite3.connect(staged)
+        try:
+            connection.backup(target)
+            target.execute("PRAGMA journal_mode=WAL")
+        finally:
+            target.close()
+        staged.replace(path)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+    except OSError as error:
+        raise BackendUnavailable(f"{str(path)!r} could not be written: {error.strerror}") from error
+    finally:
+        for leftover in (staged, Path(f"{staged}-journal"), Path(f"{staged}-wal"), Path(f"{staged}-shm")):
+            leftover.unlink(missing_ok=True)
 
 
 def translate(error: sqlite3.Error, path: Path) -> Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class Growth:
         self._refs: list[VersionRef] = []
         self._sessions: dict[tuple[object, ...], int] = {}
         self._speakers: dict[object, int] = {}
-        self._arrays = {name: np.empty(0, kind) for name, kind in _NUMBERS.items()}
+        self._arrays: dict[str, NDArray[Any]] = {name: np.empty(0, kind) for name, kind in _NUMBERS.items()}
         self._vectors = np.empty((0, dimension), np.float32)
         self.append(sorted(rows, key=row_order))
 

@@ -24,11 +24,12 @@ def acquire(
     row = connection.execute(
         "SELECT owner, token, expires_us FROM lease WHERE tenant=? AND name=?", (tenant, name)
     ).fetchone()
-    is_held = row is not None and now_us < row[2]
-    if is_held and row[0] != owner:
-        until = from_microseconds(row[2]).isoformat()
+    holder, token, until_us = row or (owner, 0, now_us)
+    if now_us < until_us and holder != owner:
+        until = from_microseconds(until_us).isoformat()
         raise BackendUnavailable(f"the lease {name!r} is held by another owner until {until}")
-    token = (row[1] if row else 0) + (0 if is_held else 1)
+    if now_us >= until_us:
+        token += 1
     connection.execute(
         "INSERT OR REPLACE INTO lease(tenant, name, owner, token, expires_us) VALUES(?,?,?,?,?)",
         (tenant, name, owner, token, expires_us),

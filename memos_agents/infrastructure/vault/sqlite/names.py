@@ -30,12 +30,13 @@ class Names:
 
     def tenant(self, connection: sqlite3.Connection) -> int:
         """The tenant's rowid; `UNKNOWN` before its first commit."""
-        if self._tenant is None:
+        known = self._tenant
+        if known is None:
             row = connection.execute("SELECT rid FROM tenant WHERE name=?", (self._tenant_name,)).fetchone()
             if row is None:
                 return UNKNOWN
-            self._tenant = row[0]
-        return self._tenant
+            self._tenant = known = int(row[0])
+        return known
 
     def tail(self, connection: sqlite3.Connection) -> tuple[int, int, int | None, bytes]:
         """(rowid, last seq, last time in microseconds, last chain link); makes the tenant if it is new."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -15,14 +16,19 @@ Durability: TypeAlias = Literal["full", "relaxed"]
 
 BUSY_SECONDS = 10.0
 NETWORK_FILE_SYSTEMS = frozenset(
-    "9p afs afpfs ceph cifs coda fuse.glusterfs fuse.sshfs glusterfs gfs gfs2 lustre ncpfs nfs nfs4 ocfs2 smb3 smbfs "
-    "webdav davfs fuse.davfs fuse.s3fs fuse.rclone".split()
+    "9p afs afpfs beegfs ceph cifs coda davfs fuse.blobfuse fuse.blobfuse2 fuse.ceph fuse.davfs fuse.gcsfuse "
+    "fuse.glusterfs fuse.juicefs fuse.rclone fuse.s3fs fuse.sshfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
+    "panfs smb3 smbfs vboxsf webdav".split()
 )
+MOUNTS = Path("/proc/self/mounts")
+_octal = re.compile(r"\\([0-7]{3})")
 
 
 def open_connection(path: Path, *, durability: Durability, readonly: bool) -> sqlite3.Connection:
     """Connect to a store that exists (see `prepare`)."""
     mode = "ro" if readonly else "rw"
+    if readonly and _is_on_readonly_medium(path):
+        mode = "ro&immutable=1"  # SQLite cannot make its shared index there, and nobody can write meanwhile
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -48,11 +54,12 @@ def open_connection(path: Path, *, durability: Durability, readonly: bool) -> sq
     return connection
 
 
-def prepare(path: Path, *, durability: Durability, readonly: bool) -> None:
+def prepare(path: Path, *, durability: Durability, readonly: bool, mounts: Path = MOUNTS) -> None:
     """Check the file, make it if it is new, and bring its schema up to date.
 
     Raises `InvalidRequest` for a file that is not ours or was written by a newer release, and `BackendUnavailable`
-    for a network file system, a missing folder, or a file or folder that cannot be written (unless `readonly`).
+    for a network file system (as `mounts` tells), a missing folder, or a file or folder that cannot be written (unless
+    `readonly`).
     """
     if path.is_dir():
         raise InvalidRequest(f"{str(path)!r} is a folder; name the store's file, e.g. {str(path / 'memos.db')!r}")
@@ -61,14 +68,16 @@ def prepare(path: Path, *, durability: Durability, readonly: bool) -> None:
     is_new = not path.exists() or path.stat().st_size == 0
     if readonly and is_new:
         raise BackendUnavailable(f"there is no store at {str(path)!r} to open read-only")
-    kind = file_system(path.parent)
+    kind = file_system(path.parent, mounts)
     if kind in NETWORK_FILE_SYSTEMS:
         raise BackendUnavailable(
             f"{str(path)!r} is on a network file system ({kind}), where SQLite's shared log corrupts data; use a local "
             "disk, or a Neo4j server for several machines"
         )
     if not is_new:
-        _check_header(path)
+        _check_header(path, readonly=readonly)
+    if readonly:
+        _check_log(path)
     if not readonly and not is_new and not os.access(path, os.W_OK):
         raise BackendUnavailable(
             f"{str(path)!r} cannot be written; change its permissions or open it with readonly=True"
@@ -109,7 +118,7 @@ def _check_schema(path: Path, *, durability: Durability, readonly: bool) -> None
         connection.close()
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path, *, readonly: bool) -> None:
     try:
         with path.open("rb") as file:
             header = file.read(100)
@@ -118,17 +127,55 @@ def _check_header(path: Path) -> None:
     is_sqlite = header.startswith(b"SQLite format 3\x00") and len(header) == 100
     if not is_sqlite or int.from_bytes(header[68:72], "big") not in (0, APPLICATION_ID):
         raise InvalidRequest(f"{str(path)!r} is not a memos store and was left untouched; name another file")
-    if int.from_bytes(header[68:72], "big") == 0:
-        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        connection.close()
-        if tables:
+    if (
+        int.from_bytes(header[68:72], "big") == 0
+    ):  # our mark may be in the log still: its maker is at work or was killed
+        try:
+            is_other = _is_of_another_program(path, "ro")
+        except sqlite3.Error as error:
+            if readonly or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise BackendUnavailable(f"{str(path)!r} cannot be opened: {error}") from error
+            is_other = _is_of_another_program(path, "rw")  # undoes what a killed process had begun
+        if is_other:
             raise InvalidRequest(
                 f"{str(path)!r} is another program's database and was left untouched; name another file"
             )
 
 
-def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+def _is_of_another_program(path: Path, mode: str) -> bool:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("BEGIN")  # both of one moment: its maker may be at work
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    finally:
+        connection.close()
+    return bool(tables) and mark != APPLICATION_ID
+
+
+def _check_log(path: Path) -> None:
+    """Refuse a read-only opening that SQLite would answer with 'unable to open database file', or answer wrongly."""
+    log = Path(f"{path}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    if _is_on_readonly_medium(path):
+        if has_log:
+            raise BackendUnavailable(
+                f"{str(path)!r} has a log that was never merged, on a medium that cannot be written; copy both to a "
+                "folder that can be, and open the store there"
+            )
+    elif not has_log and not os.access(path.parent, os.W_OK) and not log.exists():
+        raise BackendUnavailable(
+            f"the folder {str(path.parent)!r} cannot be written, and SQLite keeps its log beside the store, even to "
+            "read, unless the whole medium is read-only; change the folder's permissions or copy the store elsewhere"
+        )
+
+
+def _is_on_readonly_medium(path: Path) -> bool:
+    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def file_system(folder: Path, mounts: Path = MOUNTS) -> str:
     """The type of the file system that holds `folder`, e.g. 'ext4' or 'nfs4'; '' where it cannot be told."""
     if not sys.platform.startswith("linux"):
         return ""
@@ -141,7 +188,7 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
         fields = line.split(" ")
         if len(fields) < 3:
             continue
-        point = Path(fields[1].replace("\\040", " "))
+        point = Path(_octal.sub(lambda code: chr(int(code[1], 8)), fields[1]))
         if (target == point or point in target.parents) and len(point.parts) >= best:
             best, kind = len(point.parts), fields[2]
     return kind

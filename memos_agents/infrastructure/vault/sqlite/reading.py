@@ -6,16 +6,15 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from memos_agents.cube.canonical import JSON
-from memos_agents.cube.memcube import MemCube, VersionRef, unpack_body
+from memos_agents.cube.memcube import MemCube, VersionRef, empty_body, unpack_body
 from memos_agents.cube.metadata import Behavioural
 from memos_agents.cube.moment import from_microseconds, to_microseconds
-from memos_agents.cube.payload import TextPayload
 from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
-from memos_agents.infrastructure.provenance.values import Agent, Relation, RelationKind
+from memos_agents.infrastructure.provenance.values import Agent, AgentKind, Relation, RelationKind
 from memos_agents.infrastructure.vault.base import Effects, ListQuery, LogEntry, LogQuery, RelationRecord
 from memos_agents.infrastructure.vault.commit import Tombstone
 from memos_agents.infrastructure.vault.sqlite.engine import chunks
@@ -257,19 +256,19 @@ class Reader:
         )
         return sorted(stones, key=lambda stone: stone.ref)
 
-    def _entry(self, connection: sqlite3.Connection, row: tuple[object, ...], scope: Scope) -> LogEntry:
-        rid, activity_id, kind, agent_id, agent_kind, agent_name, at_us, parameters, seq, link = row
-        seen, hidden = self._touched(connection, rid, scope)  # type: ignore[arg-type]  # an integer column
+    def _entry(self, connection: sqlite3.Connection, values: tuple[object, ...], scope: Scope) -> LogEntry:
+        row = _LogRow(*values)  # type: ignore[arg-type]  # typed by the STRICT schema
+        seen, hidden = self._touched(connection, row.rid, scope)
         everything = scope.is_everything
         return LogEntry(
-            activity_id=activity_id,  # type: ignore[arg-type]  # columns are typed by the STRICT schema
-            kind=kind,  # type: ignore[arg-type]
-            agent=Agent(id=agent_id, kind=agent_kind, name=agent_name),  # type: ignore[arg-type]
-            at=from_microseconds(at_us),  # type: ignore[arg-type]
-            parameters=json.loads(parameters) if everything or not hidden else {},  # type: ignore[arg-type]
+            activity_id=row.id,
+            kind=row.kind,
+            agent=Agent(id=row.agent_id, kind=row.agent_kind, name=row.agent_name),
+            at=from_microseconds(row.at_us),
+            parameters=json.loads(row.parameters) if everything or not hidden else {},
             cubes=tuple(seen),
-            seq=seq if everything else None,  # type: ignore[arg-type]
-            chain=link.hex() if everything and isinstance(link, bytes) else None,
+            seq=row.seq if everything else None,
+            chain=row.chain.hex() if everything else None,
         )
 
     def _touched(self, connection: sqlite3.Connection, activity: int, scope: Scope) -> tuple[list[str], bool]:
@@ -281,38 +280,65 @@ class Reader:
         ).fetchall()
         return [row[0] for row in rows if row[1]], any(not row[1] for row in rows)
 
-    def _cube(self, connection: sqlite3.Connection, row: Sequence[object]) -> MemCube:
-        (cube_id, user, agent, session, state, frozen, created, newest, used, last_us,
-         number, recorded, superseded, stale, body, kind) = row  # fmt: skip
-        is_erased = body is None
-        count, last = int(used or 0), last_us  # type: ignore[call-overload]
-        pending = None if is_erased else self._uses().get(cube_id)  # type: ignore[call-overload]
+    def _cube(self, connection: sqlite3.Connection, values: tuple[object, ...]) -> MemCube:
+        row = _CubeRow(*values)  # type: ignore[arg-type]  # typed by the STRICT schema
+        count, last = row.uses or 0, row.last_us
+        pending = None if row.body is None else self._uses().get(row.id)
         if pending is not None:
             count, last = count + pending[0], max(pending[1], last or pending[1])
-        content = (
-            {"payload": TextPayload(""), "memory_type": TYPES[kind]} if is_erased else unpack_body(json.loads(body))  # type: ignore[call-overload, arg-type]
-        )
         return MemCube(
-            id=cube_id,  # type: ignore[arg-type]  # columns are typed by the STRICT schema
-            version=number,  # type: ignore[arg-type]
-            scope=self._names.scope(connection, user, agent, session),  # type: ignore[arg-type]
-            state=STATES[state],  # type: ignore[call-overload]
-            frozen=bool(frozen),
+            id=row.id,
+            version=row.number,
+            scope=self._names.scope(connection, row.user, row.agent, row.session),
+            state=STATES[row.state],
+            frozen=bool(row.frozen),
             behavioural=Behavioural(
                 use_count=count,
-                last_used_at=_moment(last),
-                version_chain=tuple(range(1, newest + 1)),  # type: ignore[operator]
+                last_used_at=None if last is None else from_microseconds(last),
+                version_chain=tuple(range(1, row.newest + 1)),
             ),
-            created_at=from_microseconds(created),  # type: ignore[arg-type]
-            recorded_at=from_microseconds(recorded),  # type: ignore[arg-type]
-            superseded_at=_moment(superseded),
-            is_stale=bool(stale),
-            **content,
+            created_at=from_microseconds(row.created_us),
+            recorded_at=from_microseconds(row.recorded_us),
+            superseded_at=None if row.superseded_us is None else from_microseconds(row.superseded_us),
+            is_stale=bool(row.stale),
+            **(unpack_body(json.loads(row.body)) if row.body is not None else empty_body(TYPES[row.memory_type])),
         )
 
 
-def _moment(value: object) -> datetime | None:
-    return from_microseconds(value) if isinstance(value, int) else None
+class _CubeRow(NamedTuple):
+    """The columns of `_CUBE`."""
+
+    id: str
+    user: int
+    agent: int
+    session: int
+    state: int
+    frozen: int
+    created_us: int
+    newest: int
+    uses: int | None
+    last_us: int | None
+    number: int
+    recorded_us: int
+    superseded_us: int | None
+    stale: int
+    body: str | None
+    memory_type: int
+
+
+class _LogRow(NamedTuple):
+    """The columns that `Reader.log` asks for."""
+
+    rid: int
+    id: str
+    kind: str
+    agent_id: str
+    agent_kind: AgentKind
+    agent_name: str | None
+    at_us: int
+    parameters: str
+    seq: int
+    chain: bytes
 
 
 def _relation(source_id: str, kind: str, target_id: str, properties: str) -> Relation:

@@ -35,7 +35,7 @@ def restore(
     commit: Commit,
 ) -> dict[str, int]:
     """Write what is not there yet; returns how many of each kind."""
-    counts = dict.fromkeys(KINDS, 0)
+    counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     tenant, seq, last_us, previous = applier.names.tail(connection)
     if commit.key is not None:
         row = connection.execute("SELECT 1 FROM activity WHERE tenant=? AND key=?", (tenant, commit.key)).fetchone()
@@ -154,11 +154,11 @@ class _Restoration:
         try:
             (cube_rid,) = self._db.execute(
                 "INSERT INTO cube(tenant, id, user, agent, session, state, frozen, created_us, version, head, hash, "
-                "collection, "
-                "key, readers) VALUES(?,?,?,?,?,?,?,?,?,0,?,?,?,?) RETURNING rid",
+                "collection, key, readers) VALUES(?,?,?,?,?,?,?,?,?,0,?,?,?,?) RETURNING rid",
                 (
                     self._tenant, line.id, *owner, STATE_NUMBER[line.state], int(line.frozen),
-                    to_microseconds(line.created_at), len(versions), 0 if is_erased else short_hash(bytes.fromhex(versions[-1].hash)),
+                    to_microseconds(line.created_at), len(versions),
+                    0 if is_erased else short_hash(bytes.fromhex(versions[-1].hash)),
                     header.collection, header.key, json.dumps(readers) if readers else "",
                 ),
             ).fetchone()  # fmt: skip
@@ -275,5 +275,5 @@ def _cube_of(line: CubeLine, version: VersionLine) -> MemCube:
     parts = unpack_body(body)  # type: ignore[arg-type]  # JSON by construction
     return MemCube(
         id=line.id, version=version.ref.version, scope=line.scope, state=line.state, frozen=line.frozen,
-        created_at=line.created_at, recorded_at=version.recorded_at, **parts,  # type: ignore[arg-type]  # the five fields of a body
+        created_at=line.created_at, recorded_at=version.recorded_at, **parts,
     )  # fmt: skip

@@ -8,14 +8,25 @@ from memos_agents.infrastructure.vault.blobs import BlobStore
 
 
 def delete_doomed_blobs(connection: sqlite3.Connection, blobs: BlobStore) -> None:
-    """Delete the payloads that nothing names any more, inside a write transaction, so that nobody can name them "
-    "anew.
+    """Delete the payloads that nothing names any more. The connection must not be in a transaction.
+
+    It is done in a transaction of its own, so that nobody can name them anew meanwhile; and never in the one that
+    erases, because a crash before its commit would bring the cubes back without their payloads.
     """
-    rows = connection.execute(
-        "SELECT sha256 FROM doomed_blob WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = doomed_blob.sha256)"
-    )
-    blobs.delete([row[0] for row in rows.fetchall()])
-    connection.execute("DELETE FROM doomed_blob")
+    if not connection.execute("SELECT count(*) FROM doomed_blob").fetchone()[0]:
+        return
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # syncs the log: with relaxed durability no commit has
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        rows = connection.execute(
+            "SELECT sha256 FROM doomed_blob WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = doomed_blob.sha256)"
+        )
+        blobs.delete([row[0] for row in rows.fetchall()])
+        connection.execute("DELETE FROM doomed_blob")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def scrub(connection: sqlite3.Connection) -> bool:

@@ -40,7 +40,7 @@ from memos_agents.infrastructure.vault.record_reading import collect_records
 from memos_agents.infrastructure.vault.sqlite import leases, spaces
 from memos_agents.infrastructure.vault.sqlite.apply import Applier
 from memos_agents.infrastructure.vault.sqlite.counting import count
-from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine
+from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine, copy_to
 from memos_agents.infrastructure.vault.sqlite.lineage import Lineage
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.opening import Durability, prepare
@@ -264,15 +264,16 @@ class SqliteVault:
             names = [row[0] for row in connection.execute("SELECT DISTINCT sha256 FROM blob")]
             for name in names:
                 copies.put(self._blobs.get(name))
-        with self._engine.translated():
-            self._engine.copy_to(path)
+            copy_to(connection, path)
 
     def close(self) -> None:
         with self._closing:
             if self._engine.is_closed:
                 return
-            self._store_uses()
-            self._engine.close()
+            try:
+                self._store_uses()
+            finally:
+                self._engine.close()
 
     # -- what the engine calls around a group of commits
 
@@ -293,4 +294,5 @@ class SqliteVault:
             self._engine.write(lambda connection: None)
 
     def _forget_blobs(self) -> None:
-        self._engine.write(lambda connection: delete_doomed_blobs(connection, self._blobs))
+        with self._engine.exclusive() as connection:
+            delete_doomed_blobs(connection, self._blobs)

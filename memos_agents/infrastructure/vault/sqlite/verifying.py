@@ -100,7 +100,7 @@ class Checks:
                 scope=self._names.scope(self._db, user, agent, session),
                 created_at=from_microseconds(0),
                 recorded_at=from_microseconds(0),
-                **unpack_body(json.loads(body)),  # type: ignore[arg-type]  # the five fields of a body
+                **unpack_body(json.loads(body)),
             )
             if (words, length) != index_row(cube, self._tenant, (user, agent, session)):
                 yield Problem(kind="index", what=f"the text index of {ref} is not what its text gives", cube_id=cube_id)
