@@ -30,7 +30,7 @@ from memos_agents.infrastructure.provenance.values import (
 )
 from memos_agents.infrastructure.vault.base import SearchView, ViewQuery
 from memos_agents.infrastructure.vault.commit import Commit, Transition, Vectors, Write
-from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance, place_of, product
+from memos_agents.operation.resemblance import ROWS_PER_PLACE, Resemblance, place_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,6 +203,8 @@ def near_duplicates(
     recent = view.vectors[-ROWS_PER_PLACE:]
     if not len(recent) or recent.shape[1] != vectors.shape[1]:
         return ()
+    from memos_agents.operation.products import product
+
     similarity = product(recent, vectors[suspects].T)
     offset = len(view.refs) - len(recent)
     found: dict[int, list[tuple[float, VersionRef]]] = {}

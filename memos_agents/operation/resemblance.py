@@ -1,9 +1,10 @@
 """Resemblance: a cheap first answer to "may this be near something that the scope holds already?".
 
-Comparing every new memory with all vectors of its scope costs more than storing it. So each scope's newest vectors are
-also kept here in 32 dimensions (a random projection, which about keeps angles), and only what is alike there is
-compared exactly. False alarms cost time, not truth. Of pairs at cosine 0.95 about 3 in 10,000 are missed, of nearer
-ones fewer: Fisher's z of a projected cosine spreads by 1/sqrt(29). Source: Johnson and Lindenstrauss, 1984.
+Comparing every new memory with all vectors of its scope, through a view, costs half as much as storing it. So each
+scope's newest vectors are also kept here in 128 dimensions (a random projection, which about keeps angles), and only
+what is alike there is compared exactly. False alarms cost time, not truth. Of pairs at cosine 0.95 about one in 10,000
+is missed, of nearer ones fewer: Fisher's z of a projected cosine spreads by 1/sqrt(125). With 32 dimensions texts of
+one pattern ("X likes Y") raise an alarm nearly every time. Source: Johnson and Lindenstrauss, 1984.
 
 In memory only, and only a hint: what another process adds is seen after `RELOADED_AFTER`.
 """
@@ -26,16 +27,15 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[str | None, ...]
 """Exactly one scope, collection and vector space; strings, because their hashes are cached."""
 
-ALIKE = 0.83
+ALIKE = 0.905
 """Projected cosine from which vectors are worth comparing, so that pairs of cosine 0.95 are found."""
-ROWS_PER_PLACE = 10_000
-"""Newest vectors of one place that are compared: 1.3 MB."""
-PLACES = 512
-"""Places kept, those used last."""
+ROWS_PER_PLACE = 4_096
+"""Newest vectors of one place that are compared: 2 MB."""
+ROWS_IN_ALL = 131_072
+"""Rows kept over all places (64 MB at most), those of places used last."""
 RELOADED_AFTER = timedelta(seconds=60)
-_DIMENSION = 32
+_DIMENSION = 128
 _TINY = 1e-12
-_SINGLE_VECTOR, _SINGLE_MATRIX = 9_000, 260_000  # multiplications below which OpenBLAS stays on one thread
 
 
 class _Column:
@@ -54,10 +54,13 @@ class _Column:
         if self._rows is None:
             return
         if self._count + len(rows) > len(self._rows):
-            kept = self._rows[: self._count][-ROWS_PER_PLACE // 2 :]
             import numpy as np
 
-            block = np.empty((min(2 * len(kept), ROWS_PER_PLACE) + len(rows) + 16, _DIMENSION), dtype=np.float32)
+            kept = self._rows[: self._count]
+            if self._count + len(rows) > ROWS_PER_PLACE:
+                kept = kept[-ROWS_PER_PLACE // 2 :]
+            size = max(min(2 * len(kept), ROWS_PER_PLACE), len(kept) + len(rows), 16)
+            block = np.empty((size, rows.shape[1]), dtype=np.float32)
             block[: len(kept)] = kept
             self._rows, self._count = block, len(kept)
         self._rows[self._count : self._count + len(rows)] = rows
@@ -66,8 +69,17 @@ class _Column:
     def like(self, rows: NDArray[np.float32]) -> list[int]:
         if self._rows is None or not self._count:
             return []
-        nearest = product(self._rows[: self._count], rows.T).max(axis=0).tolist()
+        from memos_agents.operation.products import product
+
+        held = self._rows[: self._count]
+        if len(rows) == 1:
+            return [0] if product(held, rows[0]).max() >= ALIKE else []
+        nearest = product(held, rows.T).max(axis=0).tolist()
         return [position for position, cosine in enumerate(nearest) if cosine >= ALIKE]
+
+    @property
+    def size(self) -> int:
+        return 0 if self._rows is None else len(self._rows)
 
 
 class Resemblance:
@@ -83,19 +95,18 @@ class Resemblance:
     ) -> list[int]:
         """Which of `vectors` (unit rows) may be near something in `place`; `load` gives the vectors it holds.
 
-        Takes `vectors` for added: if their commit fails, they cause false alarms at worst. 30 microseconds for one
+        Takes `vectors` for added: if their commit fails, they cause false alarms at worst. 40 microseconds for one
         vector and 1,000 rows.
         """
-        column, count = self._column(place), len(vectors)
-        rows = self._projected(vectors if count > 1 else vectors.repeat(2, axis=0))  # see `product`
+        column, rows = self._column(place), self._projected(vectors)
         with column.lock:
             if column.loaded_at is None or not timedelta() <= now - column.loaded_at < RELOADED_AFTER:
                 held = load()[-ROWS_PER_PLACE:]
                 column.reset(self._projected(held) if held.shape[1:] == vectors.shape[1:] else rows[:0])
                 column.loaded_at = now
             alike = column.like(rows)
-            column.append(rows[:count])
-            return [position for position in alike if position < count]
+            column.append(rows)
+            return alike
 
     def follow(self, commit: Commit, result: CommitResult) -> None:
         """Take note of new versions of old cubes; forget everything when something was erased."""
@@ -120,7 +131,7 @@ class Resemblance:
             column = self._columns.get(place)
             if column is None:
                 column = self._columns[place] = _Column()
-                if len(self._columns) > PLACES:
+                while len(self._columns) > 1 and sum(each.size for each in self._columns.values()) > ROWS_IN_ALL:
                     self._columns.popitem(last=False)
             self._columns.move_to_end(place)
             return column
@@ -128,7 +139,11 @@ class Resemblance:
     def _projected(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np
 
+        from memos_agents.operation.products import product
+
         dimension = vectors.shape[1]
+        if dimension <= _DIMENSION:
+            return vectors
         projection = self._projections.get(dimension)
         if projection is None:
             projection = np.random.default_rng(dimension).standard_normal((dimension, _DIMENSION)).astype(np.float32)
@@ -142,18 +157,3 @@ def place_of(cube: MemCube, space: str) -> Place:
     """Where the cube's vector in `space` is compared."""
     scope = cube.scope
     return scope.user_id, scope.agent_id, scope.session_id, cube.descriptive.collection, space
-
-
-def product(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`rows @ columns` in pieces so small that BLAS computes them on this thread.
-
-    Its own threads would wait for each other, for milliseconds on a machine that is busy writing. The limit is far
-    lower where either side is a single vector, so double a vector that is compared often.
-    """
-    limit = _SINGLE_MATRIX if columns.shape[1] > 1 and len(rows) > 1 else _SINGLE_VECTOR
-    step = max(2, limit // max(1, columns.size))
-    if len(rows) <= step:
-        return rows @ columns
-    import numpy as np
-
-    return np.concatenate([rows[at : at + step] @ columns for at in range(0, len(rows), step)])

@@ -127,7 +127,6 @@ class TestSqliteVault(DurableVaultSuite):
         "a lost relation": _run("DELETE FROM relation WHERE removed_us IS NULL"),
         "a moved head": _run(f"UPDATE cube SET version = version + 1 WHERE rid = {_CUBE}"),
         "another owner": _run(f"UPDATE cube SET user = user + 1 WHERE rid = {_CUBE}"),
-        "another state": _run(f"UPDATE cube SET state = (state + 1) % 5 WHERE rid = {_CUBE}"),
         "a key that the content does not have": _run(f"UPDATE cube SET key = 'stolen' WHERE rid = {_CUBE}"),
         "a grant that the content does not give": _run(f"UPDATE cube SET readers = '[\"eve\"]' WHERE rid = {_CUBE}"),
         "another collection": _run(f"UPDATE version SET collection = 'x' WHERE rid = {_HEAD}"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from memos_agents.operation.resemblance import RELOADED_AFTER, ROWS_PER_PLACE, Place, Resemblance, product
+from memos_agents.operation.resemblance import RELOADED_AFTER, ROWS_PER_PLACE, Place, Resemblance
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLACE: Place = ("mara", None, None, "memories", "space")
@@ -35,7 +34,7 @@ def nothing() -> NDArray[np.float32]:
 def test_near_vectors_are_found_and_far_ones_raise_few_alarms() -> None:
     held = unit(1_000)
     assert len(Resemblance().suspects(PLACE, tilted(held, 0.95), lambda: held, NOW)) >= 998
-    assert len(Resemblance().suspects(PLACE, tilted(held, 0.5), lambda: held, NOW)) <= 20
+    assert len(Resemblance().suspects(PLACE, tilted(held, 0.75), lambda: held, NOW)) <= 5
 
 
 def test_what_was_asked_about_is_held_from_then_on() -> None:
@@ -61,21 +60,15 @@ def test_it_loads_again_after_a_while_and_when_the_clock_goes_back() -> None:
 
 def test_only_the_newest_are_kept() -> None:
     resemblance = Resemblance()
-    rows = unit(ROWS_PER_PLACE + 5_000, dimension=16)
+    rows = unit(3 * ROWS_PER_PLACE, dimension=16)
     for start in range(0, len(rows), 500):
         resemblance.suspects(PLACE, rows[start : start + 500], lambda: nothing()[:, :16], NOW)
     assert resemblance.suspects(PLACE, rows[-1:], nothing, NOW) == [0]
     block = resemblance._columns[PLACE]._rows
     assert block is not None
-    assert len(block) <= ROWS_PER_PLACE + 1_100
+    assert len(block) <= ROWS_PER_PLACE
 
 
 def test_a_zero_vector_is_near_nothing() -> None:
     zeros = np.zeros((2, 384), dtype=np.float32)
     assert Resemblance().suspects(PLACE, zeros, lambda: np.concatenate([zeros, unit(3)]), NOW) == []
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 32), (2, 2), (700, 1), (700, 33), (3, 0)])
-def test_a_product_in_pieces_is_the_product(rows: int, columns: int) -> None:
-    left, right = unit(rows), unit(max(columns, 1), seed=3).T[:, :columns]
-    assert product(left, right) == pytest.approx(left @ right, abs=1e-5)  # float32 sums of 384 terms

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from memos_agents.errors import BackendUnavailable, InvalidRequest
 from memos_agents.infrastructure.vault.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
+from memos_agents.infrastructure.vault.sqlite.terms import bring_index_up_to_date, is_indexed_now
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 
@@ -103,17 +104,18 @@ def _check_schema(path: Path, *, durability: Durability, readonly: bool) -> None
             raise InvalidRequest(
                 f"{str(path)!r} has schema {version}, this release knows up to {len(MIGRATIONS)}; upgrade memos-agents"
             )
-        if version == len(MIGRATIONS):
+        if version == len(MIGRATIONS) and is_indexed_now(connection):
             return
         if readonly:
             raise BackendUnavailable(
-                f"{str(path)!r} has the older schema {version}; open it once without readonly=True to bring it up to "
-                "date"
+                f"{str(path)!r} was written by an older release (schema {version}); open it once without readonly=True "
+                "to bring it up to date"
             )
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise BackendUnavailable(f"the file system of {str(path)!r} cannot hold a write-ahead log (mode {mode!r})")
         migrate(connection)
+        bring_index_up_to_date(connection)
     finally:
         connection.close()
 

@@ -44,6 +44,7 @@ class _Entry:
     seq: int = -1
     epoch: int = -1
     activity: int = 0
+    size_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -81,6 +82,7 @@ class Searching:
     def __init__(self, engine: Engine, reader: Reader, names: Names) -> None:
         self._engine, self._reader, self._names = engine, reader, names
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._size_bytes = 0
         self._lock = threading.Lock()
 
     def view(self, query: ViewQuery) -> SqliteSearchView:
@@ -101,6 +103,7 @@ class Searching:
         """Drop every cached scope."""
         with self._lock:
             self._entries.clear()
+            self._size_bytes = 0
 
     def _current(self, query: ViewQuery) -> Columns:
         key: _Key = (query.scope, query.space, query.states, query.memory_types, query.collection)
@@ -123,7 +126,7 @@ class Searching:
                 assert entry.growth is not None  # _load and _refresh leave it set
                 entry.columns = entry.growth.columns()
             columns = entry.columns
-        self._trim(key)
+        self._trim(key, entry, columns)
         return columns
 
     def _load(self, connection: sqlite3.Connection, query: ViewQuery, entry: _Entry) -> None:
@@ -197,15 +200,18 @@ class Searching:
         with self._engine.read() as connection:
             return self._reader.metadata(connection, versions)
 
-    def _trim(self, key: _Key) -> None:
+    def _trim(self, key: _Key, entry: _Entry, columns: Columns) -> None:
+        """Account for what `entry` holds now, and forget the scopes used longest ago beyond the budget."""
         with self._lock:
-            total = sum(entry.columns.size_bytes for entry in self._entries.values() if entry.columns is not None)
-            while total > MAX_CACHE_BYTES and len(self._entries) > 1:
-                oldest, entry = next(iter(self._entries.items()))
+            if self._entries.get(key) is not entry:
+                return
+            self._size_bytes += columns.size_bytes - entry.size_bytes
+            entry.size_bytes = columns.size_bytes
+            while self._size_bytes > MAX_CACHE_BYTES and len(self._entries) > 1:
+                oldest = next(iter(self._entries))
                 if oldest == key:
                     break
-                del self._entries[oldest]
-                total -= 0 if entry.columns is None else entry.columns.size_bytes
+                self._size_bytes -= self._entries.pop(oldest).size_bytes
 
 
 def _visible(columns: Columns, query: ViewQuery) -> Columns:

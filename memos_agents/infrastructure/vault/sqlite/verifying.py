@@ -17,6 +17,7 @@ from memos_agents.infrastructure.vault.base import Problem
 from memos_agents.infrastructure.vault.blobs import BlobStore
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.terms import index_row
+from memos_agents.infrastructure.vault.sqlite.verifying_columns import column_problems, edge_problems
 from memos_agents.infrastructure.vault.sqlite.writing import short_hash
 
 
@@ -36,6 +37,8 @@ class Checks:
         yield from self._tombstones()
         yield from self._indexes()
         yield from self._bytes()
+        yield from column_problems(self._db, self._tenant)
+        yield from edge_problems(self._db, self._tenant)
 
     def _file(self) -> Iterator[Problem]:
         for (found,) in self._db.execute("PRAGMA quick_check(20)"):
