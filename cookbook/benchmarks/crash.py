@@ -1,22 +1,22 @@
-"""Kills writing processes with SIGKILL, round after round on the same store, and counts what was lost: it must be nothing.
+"""Kills writing processes with SIGKILL, round after round on one store, and counts what was lost: it must be nothing.
 
     python cookbook/benchmarks/crash.py               200 rounds
     python cookbook/benchmarks/crash.py --quick       12 rounds
     python cookbook/benchmarks/crash.py --rounds N --seed S
 
-In each round one or two processes with four writing threads and an exporting one open the store and add, update, erase
-(with and without scrub), relate, search and export, all at once. Each thread says on a pipe what it begins, and what was
-acknowledged. At a random moment (while opening, too) a process is killed, and the other one goes on until its own time
-comes. Then the store, or in every other round a copy of it, so that the next process must recover by itself, is opened
-and compared with what was said:
+In each round one or two processes, each with four writing threads and an exporting one, open the store and add,
+update, erase (with and without scrub), relate, search and export, all at once. Each thread says on a pipe what it begins
+and what was acknowledged. At a random moment (while opening, too) a process is killed, and the other one goes on until
+its own time comes. Then the store, or in every other round a copy of it, so that the next process must recover by
+itself, is opened and compared with what was said:
 
 - lost: an acknowledged write is not there, or not with the content that was acknowledged;
 - half done: of an unacknowledged call some, but not all, is there; or something is there that nobody asked for;
 - problem: `verify` has something to say, a call failed in a process that was not killed, an exported file is not
   whole, or an erased text is in some byte of the store's files although the receipt said that it was removed.
 
-The store of the next round is the one that the crash left; every 25 rounds a new one begins, because verifying reads all.
-SIGKILL tests the order of writes, not the disk's honesty: what a power cut does to a log is in
+The store of the next round is the one that the crash left; every 25 rounds a new one begins, because verifying reads
+all. SIGKILL tests the order of writes, not the disk's honesty: what a power cut does to a log is in
 tests/end_to_end/test_crash.py.
 """
 
@@ -79,8 +79,8 @@ class Worker:
 
     def export(self) -> None:
         """Export everything again and again."""
+        path = self.exports / f"{self.name}.memcube"
         while True:
-            path = self.exports / f"{self.name}.memcube"
             self.act(
                 "export", lambda: {"cubes": self.memos.export(path, scope=EVERYTHING).counts["cube"]}, path=str(path)
             )
@@ -165,7 +165,7 @@ def write_until_killed(store: Path, name: str, seed: int) -> None:
     def run(call: Callable[[], None]) -> None:
         try:
             call()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the other side must hear of it
             os.write(1, json.dumps({"error": f"{type(error).__name__}: {error}"[:1000]}).encode() + b"\n")
             os._exit(1)
 

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import TypeAlias
 from uuid import NAMESPACE_URL, uuid5
 
-from memos_agents.cube.canonical import JSON, checked_mapping, checked_text
+from memos_agents.cube.canonical import JSON, checked_mapping, checked_text, content_hash
 from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.metadata import DEFAULT_COLLECTION, Descriptive, Governance
 from memos_agents.cube.scope import Scope, check_name
@@ -79,8 +79,8 @@ class Adding(Surface):
         stale, when that is erased, so is this.
 
         Durable when it returns: 500 items at a time, each such group all or nothing; `progress(done, total)` is called
-        after each. With `commit_key` a repeated call is one call and returns the first one's cubes. Everything is
-        checked before anything is written; `InvalidRequest` names the place.
+        after each. With `commit_key` a call repeated in the same scope is one call and returns the first one's
+        cubes. Everything is checked before anything is written; `InvalidRequest` names the place.
         """
         store = self._store
         _ = store.writable  # before anything is embedded
@@ -118,7 +118,7 @@ class Adding(Surface):
             evidence=self._evidence_of(derived_from, owner_scope) if derived_from else (),
             merges=bool(merge),
         )
-        once = None if commit_key is None else check_name(commit_key, what="commit_key")
+        once = None if commit_key is None else _own_key(check_name(commit_key, what="commit_key"), owner_scope)
         if key is not None:
             return [self._put(items[0], addition, once)]
         cubes: list[MemCube] = []
@@ -224,6 +224,13 @@ class Adding(Surface):
         ids = [origin if isinstance(origin, str) else origin[0] for origin in origins if not isinstance(origin, Source)]
         heads = {cube.id: cube for cube in self._granted(ids, self._bound, reader.user_id)}
         return tuple(heads[origin].ref if isinstance(origin, str) else origin for origin in origins)
+
+
+def _own_key(commit_key: str, owner: Scope) -> str:
+    """The key that the vault gets: nobody else's, though its keys are one set, and without words that would outlive
+    an erasure.
+    """
+    return content_hash([arguments.scope_json(owner), commit_key])
 
 
 def _governance(

@@ -114,11 +114,6 @@ class AsyncFront(Generic[F]):
         return self._sync
 
     @property
-    def vault(self) -> MemVault:
-        """The vault underneath, for receipts and checks."""
-        return self._sync.vault
-
-    @property
     def embedder(self) -> Embedder | None:
         """What turns texts into vectors."""
         return self._sync.embedder
@@ -198,6 +193,11 @@ class AsyncMemOS(AsyncFront[MemOS]):
 
     def __repr__(self) -> str:
         return f"<Async{repr(self._sync)[1:]}"
+
+    @property
+    def vault(self) -> MemVault:
+        """The vault underneath, for receipts and checks; it answers for the whole tenant, so no view hands it out."""
+        return self._sync.vault
 
     async def close(self) -> None:
         """Let running calls end, then close the store if `open` opened it; closing twice is fine."""

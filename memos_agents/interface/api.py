@@ -114,6 +114,11 @@ class MemOS(Front):
         state = "closed" if self._store.is_closed else "open"
         return f"<MemOS, tenant {self.tenant!r}, {state}>"
 
+    @property
+    def vault(self) -> MemVault:
+        """The vault underneath, for receipts and checks; it answers for the whole tenant, so no view hands it out."""
+        return self._store.vault
+
     def close(self) -> None:
         """Close the store; closing twice is fine, every other call afterwards raises `BackendUnavailable`."""
         self._store.close()
@@ -139,11 +144,18 @@ class MemOS(Front):
         from memos_agents.infrastructure.exchange.bundle import read_bundle
 
         once = None if commit_key is None else check_name(commit_key, what="commit_key")
-        bundle = read_bundle(local_path(path))
-        for _, data in bundle.blobs():
-            vault.blobs.put(data)
         activity = self._activity("load", arguments.agent_of(None), {"format": format})
-        counts = vault.restore(bundle.records(), Commit(activity=activity, key=once))
+        fresh: list[str] = []
+        with read_bundle(local_path(path)) as bundle:
+            try:
+                for sha256, data in bundle.blobs():
+                    if not vault.blobs.has(sha256):
+                        fresh.append(sha256)
+                        vault.blobs.put(data)
+                counts = vault.restore(bundle.records(), Commit(activity=activity, key=once))
+            except BaseException:
+                vault.blobs.delete(fresh)  # no memory names them; they may even be of one that was erased here
+                raise
         self._store.resemblance.forget()
         embedder = self._store.embedder
         embedded = 0 if embedder is None else fill_space(vault, embedder, progress)

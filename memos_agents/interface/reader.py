@@ -7,6 +7,7 @@ recognised by the shape of what they write, never imported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypedDict, cast
@@ -75,7 +76,7 @@ def read_items(
         what = f"content[{index}]"
         if isinstance(entry, str):
             text = checked_content(entry, what=what)
-            items.append(NewMemory(text=text, metadata=dict(metadata), descriptive=base))
+            items.append(NewMemory(text=text, metadata=_own(metadata), descriptive=base))
         elif (one := _read_one(entry, what, base, semantic_type, metadata)) is not None:
             items.append(one)
     return items
@@ -180,12 +181,18 @@ def _read_message(
 
 def _overlaid(metadata: Mapping[str, JSON], fields: Mapping[str, object], what: str) -> dict[str, JSON]:
     own = fields.get("metadata")
-    merged = dict(metadata)
+    merged = _own(metadata)
     if own:
         merged.update(checked_mapping(own, what=f"{what}['metadata']"))
     elif own is not None and not isinstance(own, Mapping):
         raise InvalidRequest(f"{what}['metadata'] must be a JSON mapping, not {type(own).__name__}")
     return merged
+
+
+def _own(metadata: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A copy for one memory: what a caller does to the one it got back must not show in another."""
+    is_flat = not any(isinstance(value, dict | list) for value in metadata.values())
+    return dict(metadata) if is_flat else cast("dict[str, JSON]", deepcopy(metadata))
 
 
 def _joined(parts: object, what: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.metadata import DEFAULT_COLLECTION
 from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
-from memos_agents.errors import InvalidRequest, VersionConflict
+from memos_agents.errors import BackendUnavailable, InvalidRequest, VersionConflict
 from memos_agents.infrastructure.provenance.values import Agent
 from memos_agents.infrastructure.vault.base import ListQuery, LogQuery, SupportsScrub
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult
@@ -140,7 +141,8 @@ class Revising(Surface):
         is_complete = True
         if isinstance(vault, SupportsScrub):
             if scrub and result.erased:
-                vault.scrub()
+                with suppress(BackendUnavailable):  # it is erased, and whoever asked must get the receipt that says so
+                    vault.scrub()
             is_complete = vault.is_scrubbed(result.seq)
         return self._receipt(result, actor, is_complete)
 

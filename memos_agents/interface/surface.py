@@ -11,7 +11,6 @@ from memos_agents.cube.scope import Scope, check_name
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import NotFound
 from memos_agents.infrastructure.provenance.values import Activity, Agent
-from memos_agents.infrastructure.vault.base import MemVault
 from memos_agents.interface import arguments
 from memos_agents.interface.store import Store
 from memos_agents.operation.lifecycle import new_activity
@@ -31,11 +30,6 @@ class Surface:
 
     _store: Store
     _bound: Scope | None = None
-
-    @property
-    def vault(self) -> MemVault:
-        """The vault underneath, for receipts and checks."""
-        return self._store.vault
 
     @property
     def embedder(self) -> Embedder | None:

@@ -292,7 +292,7 @@ def translate(error: sqlite3.Error, path: Path) -> Exception:
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BackendUnavailable(f"{where} is locked by another process; try again")
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
         return BackendUnavailable(
             f"there is no room left on the disk of {where}; nothing was written; free some and retry"
         )

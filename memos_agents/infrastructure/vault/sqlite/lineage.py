@@ -41,7 +41,7 @@ class Lineage:
         relations = [
             record.relation for record in self._reader.relations(self._db, [ref.cube_id], self._scope, removed=False)
         ]
-        ends = {end for relation in relations for end in (relation.source_id, relation.target_id)}
+        ends = {end for relation in relations for end in (relation.source_id, relation.target_id)} - {ref.cube_id}
         heads = self._reader.heads(self._db, sorted(ends), self._scope)
         nodes = self._nodes([*by_rid, *self._know([head.ref for head in heads.values()])])
         activities = {name for node in nodes for name in (node.generated_by, node.invalidated_by) if name}
@@ -87,11 +87,11 @@ class Lineage:
 
     def _know(self, refs: Sequence[VersionRef]) -> list[int]:
         rids = []
+        owner, values = self._reader.owner_by_id(self._db, self._scope)
         for ref in refs:
             row = self._db.execute(
-                f"SELECT v.rid FROM cube c JOIN version v ON v.cube = c.rid WHERE {self._owner} AND c.id = ? AND v.n "
-                "= ?",
-                (*self._values, *ref),
+                f"SELECT v.rid FROM cube c JOIN version v ON v.cube = c.rid WHERE {owner} AND c.id = ? AND v.n = ?",
+                (*values, *ref),
             ).fetchone()
             if row is not None:
                 self._rids[ref] = row[0]

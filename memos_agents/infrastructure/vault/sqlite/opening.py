@@ -22,6 +22,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     "panfs smb3 smbfs vboxsf webdav".split()
 )
 MOUNTS = Path("/proc/self/mounts")
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
 _octal = re.compile(r"\\([0-7]{3})")
 
 
@@ -38,20 +39,24 @@ def open_connection(path: Path, *, durability: Durability, readonly: bool) -> sq
         check_same_thread=False,
         cached_statements=512,
     )
-    for pragma in (
-        f"synchronous={'FULL' if durability == 'full' else 'NORMAL'}",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        "cache_size=-32768",
-        "mmap_size=268435456",
-        "temp_store=MEMORY",
-        "trusted_schema=OFF",
-        "wal_autocheckpoint=8000",  # 32 MB of log: pages written again and again are copied back once
-        "journal_size_limit=67108864",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    if readonly:
-        connection.execute("PRAGMA query_only=ON")
+    try:
+        for pragma in (
+            f"synchronous={'FULL' if durability == 'full' else 'NORMAL'}",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            "cache_size=-32768",
+            "mmap_size=268435456",
+            "temp_store=MEMORY",
+            "trusted_schema=OFF",
+            "wal_autocheckpoint=8000",  # 32 MB of log: pages written again and again are copied back once
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if readonly:
+            connection.execute("PRAGMA query_only=ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -93,7 +98,8 @@ def prepare(path: Path, *, durability: Durability, readonly: bool, mounts: Path 
     try:
         _check_schema(path, durability=durability, readonly=readonly)
     except sqlite3.Error as error:
-        raise BackendUnavailable(f"the store {str(path)!r} cannot be opened: {error}") from error
+        hint = "; is there room on its disk?" if error.sqlite_errorcode in _NO_ROOM else ""
+        raise BackendUnavailable(f"the store {str(path)!r} cannot be opened: {error}{hint}") from error
 
 
 def _check_schema(path: Path, *, durability: Durability, readonly: bool) -> None:

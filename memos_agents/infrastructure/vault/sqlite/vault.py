@@ -41,6 +41,7 @@ from memos_agents.infrastructure.vault.sqlite import leases, spaces
 from memos_agents.infrastructure.vault.sqlite.apply import Applier
 from memos_agents.infrastructure.vault.sqlite.counting import count
 from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine, copy_to
+from memos_agents.infrastructure.vault.sqlite.journal import Journal
 from memos_agents.infrastructure.vault.sqlite.lineage import Lineage
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.opening import Durability, prepare
@@ -84,6 +85,7 @@ class SqliteVault:
         self._uses = PendingUses()
         self._engine = Engine(self._path, durability=durability, readonly=readonly, hooks=self)
         self._reader = Reader(self._tenant, self._names, self._uses.pending)
+        self._journal = Journal(self._reader)
         self._applier = Applier(self._tenant, self._names, self._blobs.has)
         self._searching = Searching(self._engine, self._reader, self._names)
         self._closing = threading.Lock()
@@ -202,16 +204,16 @@ class SqliteVault:
         return self._read(lambda connection: Lineage(self._reader, connection, scope).graph(root, direction, depth))
 
     def log(self, query: LogQuery) -> builtins.list[LogEntry]:
-        return self._read(lambda connection: self._reader.log(connection, query))
+        return self._read(lambda connection: self._journal.log(connection, query))
 
     def effects(self, activity_id: str, scope: Scope) -> Effects:
-        found = self._read(lambda connection: self._reader.effects(connection, activity_id, scope))
+        found = self._read(lambda connection: self._journal.effects(connection, activity_id, scope))
         if found is None:
             raise NotFound(f"there is no activity {activity_id!r}", activity_id=activity_id)
         return found
 
     def tombstones(self, activity_id: str) -> builtins.list[Tombstone]:
-        return self._read(lambda connection: self._reader.tombstones(connection, activity_id))
+        return self._read(lambda connection: self._journal.tombstones(connection, activity_id))
 
     def snapshots(self) -> builtins.list[Snapshot]:
         def read(connection: sqlite3.Connection) -> builtins.list[Snapshot]:

@@ -81,4 +81,5 @@ def _edges(connection: sqlite3.Connection, tenant: int) -> Iterator[str]:
 
 def _cube(cube_id: str, body: str) -> MemCube:
     moment = from_microseconds(0)
-    return MemCube(id=cube_id, scope=Scope(), created_at=moment, recorded_at=moment, **unpack_body(json.loads(body)))  # type: ignore[arg-type]  # the five fields of a body
+    parts = unpack_body(json.loads(body))
+    return MemCube(id=cube_id, scope=Scope(), created_at=moment, recorded_at=moment, **parts)
