@@ -5,9 +5,9 @@
     python cookbook/benchmarks/crash.py --rounds N --seed S
 
 In each round one or two processes, each with four writing threads and an exporting one, open the store and add,
-update, erase (with and without scrub), relate, search and export, all at once. Each thread says on a pipe what it begins
-and what was acknowledged. At a random moment (while opening, too) a process is killed, and the other one goes on until
-its own time comes. Then the store, or in every other round a copy of it, so that the next process must recover by
+update, erase (with and without scrub), relate, search and export, all at once. Each thread says on a pipe what it
+begins and what was acknowledged. At a random moment (while opening, too) a process is killed, and the other one goes on
+until its own time comes. Then the store, or in every other round a copy of it, so that the next process must recover by
 itself, is opened and compared with what was said:
 
 - lost: an acknowledged write is not there, or not with the content that was acknowledged;

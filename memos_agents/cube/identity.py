@@ -33,7 +33,7 @@ class IdSource:
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def checked_id(value: object, *, what: str = "a cube id") -> str:
+def checked_id(value: object, *, what: str = "a cube id", given_by: str = "memos.add()") -> str:
     """Return `value` as the canonical spelling of a UUID, else raise `InvalidRequest`."""
     if isinstance(value, str):
         try:
@@ -42,7 +42,7 @@ def checked_id(value: object, *, what: str = "a cube id") -> str:
             parsed = ""
         if parsed and parsed == value.lower():
             return parsed
-    raise InvalidRequest(f"{what} must be a UUID string such as memos.add() returns, not {str(value)[:80]!r}")
+    raise InvalidRequest(f"{what} must be a UUID string such as {given_by} returns, not {str(value)[:80]!r}")
 
 
 def time_of(identifier: str) -> datetime:

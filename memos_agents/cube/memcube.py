@@ -53,6 +53,9 @@ class MemCube:
     superseded_at: datetime | None = None
     is_stale: bool = False
 
+    def __str__(self) -> str:
+        return self.text or f"({self.memory_type.value} memory {self.id}, {self.state.value})"
+
     @property
     def text(self) -> str:
         """The plaintext; empty for tensors, adapters and erased cubes."""

@@ -54,7 +54,7 @@ class MemOS(Front):
         cache_dir: FilePath | None = None,
     ) -> None:
         """Put a front on a vault that you opened, and will close, yourself. Usually you want `MemOS.open`."""
-        if embedder is not None and not bind_space(vault, embedder, "this vault"):
+        if embedder is not None and not bind_space(vault, embedder, str(getattr(vault, "path", "this store"))):
             embedder = None  # an empty vault that cannot be written has no vectors to compare with
         self._store = Store(vault, embedder=embedder, clock=clock, ids=ids, owns_vault=False)
         self.cache_dir = cache_dir

@@ -93,7 +93,7 @@ def checked_content(text: object, *, what: str) -> str:
             characters=len(text),
         )
     if not text or text.isspace():
-        raise InvalidRequest(f"{what} is empty; there is nothing to remember in {text[:20]!r}")
+        raise InvalidRequest(f"{what} is empty ({text[:20]!r}); give some text")
     return checked_text(text, what=what)
 
 

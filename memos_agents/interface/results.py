@@ -52,6 +52,9 @@ class Hit:
     score: float
     why: Why
 
+    def __str__(self) -> str:
+        return f"{self.score:.2f}  {self.cube}"
+
 
 def hit_of(cube: MemCube, score: float, parts: Mapping[str, float]) -> Hit:
     """A hit that says where its cube comes from."""

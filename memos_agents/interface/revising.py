@@ -162,7 +162,7 @@ class Revising(Surface):
         `InvalidRequest` for an erasure, `VersionConflict` if a cube has changed since.
         """
         named = arguments.for_ids(self._named(user_id, agent_id, session_id, scope), self.tenant)
-        undone = checked_id(activity_id, what="an activity id")
+        undone = checked_id(activity_id, what="an activity id", given_by="memos.log()")
         vault = self._store.vault
         activity = self._activity("undo", arguments.agent_of(agent), {"undone": undone})
         commit = lifecycle.plan_undo(

@@ -158,7 +158,9 @@ class CommitLaws(VaultLaws):
     def test_one_commit_can_write_two_versions_of_a_cube(self, vault: FullVault, scribe: Scribe) -> None:
         cube = scribe.cube("one")
         scribe.commit(writes=[cube, scribe.next_of(cube, "two"), scribe.next_of(replace(cube, version=2), "three")])
-        assert [version.text for version in vault.history(cube.id, MARA)] == ["one", "two", "three"]
+        history = vault.history(cube.id, MARA)
+        assert [version.text for version in history] == ["one", "two", "three"]
+        assert [version.superseded_at for version in history] == [history[0].recorded_at, history[0].recorded_at, None]
         assert vault.verify() == []
 
     def test_a_new_version_keeps_state_and_scope_of_the_cube(self, scribe: Scribe) -> None:

@@ -118,6 +118,14 @@ class ErasureLaws(VaultLaws):
         assert vault.log(LogQuery(scope=NOAH))[0].kind == "erase"
         assert vault.verify() == []
 
+    def test_what_came_of_an_old_version_goes_too(self, scribe: Scribe) -> None:
+        source = scribe.add("one")
+        derived = scribe.add("of one", sources=[source.ref])
+        scribe.revise(source, "two")
+        result = scribe.erase(source)
+        assert {stone.ref.cube_id for stone in result.erased} == {source.id, derived.id}
+        assert scribe.head(derived).text == ""
+
     def test_sources_of_what_is_erased_stay(self, scribe: Scribe) -> None:
         source = scribe.add("source")
         derived, sibling = scribe.add("derived", sources=[source.ref]), scribe.add("sibling", sources=[source.ref])

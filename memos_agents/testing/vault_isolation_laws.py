@@ -202,6 +202,8 @@ class UserIsolationLaws(VaultLaws):
             assert (entry.cubes, dict(entry.parameters), entry.seq, entry.chain) == ((cube.id,), {}, None, None)
             with pytest.raises(NotFound):
                 vault.effects(activity.id, scope)
+            unseen = theirs if cube is mine else mine
+            assert vault.log(LogQuery(scope=scope, cube_id=unseen.id)) == []
             assert vault.lineage(cube.ref, "up", None, scope).activities[0].parameters == {}
             assert WORD not in repr(list(vault.records(scope)))
         assert vault.log(LogQuery(scope=EVERYTHING))[0].parameters == {"path": f"/home/{WORD}"}

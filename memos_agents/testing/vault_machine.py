@@ -37,7 +37,7 @@ from memos_agents.testing.vault_random import (
     RandomCommit,
     some,
 )
-from memos_agents.testing.vault_scribe import EVERYTHING, LATER, MARA, FullVault, Scribe
+from memos_agents.testing.vault_scribe import EVERYTHING, LATER, MARA, START, FullVault, Scribe
 
 READERS = (*OWNERS, EVERYTHING, Scope(session_id="s"), Scope(agent_id="a"), Scope(user_id="mar"), Scope.everything("x"))
 TERMS = ("mara", "move", "lisbon", "cafe", "東京", "same", "like", "nothing")
@@ -84,6 +84,8 @@ class VaultMachine(RuleBasedStateMachine):
         self.commits: list[Commit] = []
         self.leases: list[Lease] = []
         self.same(lambda vault: vault.open_space(*SPACES[0]))
+        for scope in (EVERYTHING, MARA):  # what a vault keeps of a view of nothing must not last
+            self.same(lambda vault, scope=scope: columns(vault.search_view(ViewQuery(scope=scope, now=START))))  # type: ignore[misc]  # bound early
         cubes = [self.scribe.cube("Mara moved", scope=owner) for owner in OWNERS[:3]]
         made = self.scribe.cube("made of two")
         edges = tuple(Derivation(derived=made.ref, source=cube.ref) for cube in (cubes[0], cubes[2]))

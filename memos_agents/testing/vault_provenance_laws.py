@@ -44,6 +44,13 @@ class CascadeLaws(VaultLaws):
         assert scribe.commit(writes=[scribe.next_of(scribe.head(source), "again")]).stale == 0
         assert vault.verify() == []
 
+    def test_only_what_was_not_stale_before_is_counted(self, scribe: Scribe) -> None:
+        one, two = scribe.add("one"), scribe.add("two")
+        both = scribe.add("both", sources=[one.ref, two.ref])
+        scribe.add("below", sources=[both.ref])
+        assert scribe.commit(writes=[scribe.next_of(one, "changed")]).stale == 2
+        assert scribe.commit(writes=[scribe.next_of(two, "changed")]).stale == 0
+
     def test_a_stale_thing_is_never_returned(self, vault: FullVault, scribe: Scribe) -> None:
         source, *derived = self._chain(scribe)
         changed = scribe.revise(source, "changed")

@@ -198,6 +198,8 @@ class CoordinationLaws(VaultLaws):
         vault.release_lease(taken)
         vault.release_lease(taken)
         assert vault.acquire_lease("work", "a", 10, START + timedelta(seconds=20)).token == taken.token + 1
+        again = vault.acquire_lease("work", "a", 10, START + timedelta(seconds=60))
+        assert again.token == taken.token + 2  # its last one ran out: another may have worked since
         assert vault.acquire_lease("other", "b", 10, START).token == 1
 
     @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])

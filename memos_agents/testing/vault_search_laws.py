@@ -147,6 +147,19 @@ class SearchLaws(VaultLaws):
         assert scribe.found() == [cube.id for cube in cubes]
         assert vault.search_view(ViewQuery(scope=MARA, now=scribe.now)).view.refs[0].version == 2
 
+    def test_what_is_written_after_a_view_of_nothing_is_found(self, vault: FullVault, scribe: Scribe) -> None:
+        vault.open_space("m", 2)
+        for scope in (MARA, NOAH, EVERYTHING):
+            for space in (None, "m"):
+                assert len(vault.search_view(ViewQuery(scope=scope, now=START, space=space)).view) == 0
+        cube = scribe.add("first words")
+        for space in (None, "m"):
+            shown = vault.search_view(ViewQuery(scope=MARA, now=scribe.now, space=space))
+            assert [ref.cube_id for ref in shown.view.refs] == [cube.id]
+            assert shown.postings(["word"]).keys() == {"word"}
+        assert scribe.found(EVERYTHING) == [cube.id]
+        assert scribe.found(NOAH) == []
+
     def test_a_view_does_not_change_under_its_reader(self, vault: FullVault, scribe: Scribe) -> None:
         cube = scribe.add("first words")
         shown = vault.search_view(ViewQuery(scope=MARA, now=scribe.now))
@@ -209,7 +222,9 @@ class SearchLaws(VaultLaws):
         then = scribe.now
         scribe.revise(source, "changed")
         scribe.erase(erased)
-        assert self._ids(vault, ViewQuery(scope=MARA, now=scribe.now, as_of=then)) == [source.id, derived.id]
+        for states in (frozenset({MemoryState.ACTIVATED}), frozenset(MemoryState)):
+            query = ViewQuery(scope=MARA, now=scribe.now, as_of=then, states=states)
+            assert self._ids(vault, query) == [source.id, derived.id]
         assert self._ids(vault, ViewQuery(scope=MARA, now=scribe.now)) == [source.id]
 
     def test_the_past_is_asked_with_its_own_collection(self, vault: FullVault, scribe: Scribe) -> None:

@@ -198,6 +198,18 @@ class RecordLaws(VaultLaws):
             load(reader, vault.records(EVERYTHING))
         assert lines_of(other) == before
 
+    def test_a_relation_stated_in_both_places_is_not_stated_twice(
+        self, vault: FullVault, other: FullVault, scribe: Scribe
+    ) -> None:
+        one, two = scribe.add("one"), scribe.add("two")
+        reader = Scribe(other, seed=1, start=LATER)
+        load(reader, vault.records(EVERYTHING))
+        for writer in (scribe, reader):
+            writer.relate(one, two)
+        with pytest.raises(VersionConflict):
+            load(reader, vault.records(EVERYTHING))
+        assert len(other.relations([one.id], EVERYTHING)) == 1
+
     def test_what_was_erased_there_does_not_come_back(self, vault: FullVault, other: FullVault, scribe: Scribe) -> None:
         cube = scribe.add("xylograph")
         records = list(vault.records(EVERYTHING))

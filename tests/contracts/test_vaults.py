@@ -148,5 +148,5 @@ class SqliteMachine(VaultMachine):
         return SqliteVault(folder / "memos.db", durability="relaxed")
 
 
-class TestSqliteLikeMemory(SqliteMachine.TestCase):
-    settings = settings(max_examples=60, stateful_step_count=40)
+TestSqliteLikeMemory = SqliteMachine.TestCase
+TestSqliteLikeMemory.settings = settings(max_examples=40, stateful_step_count=40)

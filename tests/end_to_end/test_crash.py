@@ -173,6 +173,46 @@ def test_the_account_of_a_crash_sees_what_is_wrong(path: Path) -> None:
         assert any(line.startswith("verify: content") for line in account.problems)
 
 
+MAKING = """
+import signal
+
+def make(number):
+    memos = MemOS.open(path.with_name(f"memos{number}.db"), embedder=HashEmbedder(dimension=16))
+    memos.add("made and killed", user_id="mara")
+    return memos
+
+make("before").close()  # imports what it needs
+started = time.monotonic()
+make("timed").close()
+seconds = time.monotonic() - started
+for number in range(30):
+    pid = os.fork()
+    if not pid:
+        memos = make(number)
+        time.sleep(600)
+    time.sleep(seconds * number / 25)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+say("killed them all")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, so that only the making of a store is timed")
+def test_a_kill_while_a_store_is_made_leaves_a_store(path: Path) -> None:
+    with child(MAKING, path) as (process, out):
+        assert said(out) == [["killed them all"]]
+        assert process.wait() == 0
+    states = set()
+    for number in range(30):
+        store = path.with_name(f"memos{number}.db")
+        states.add((store.exists(), store.exists() and store.stat().st_size > 0, Path(f"{store}-wal").exists()))
+        with opened(store) as memos:
+            assert len(memos.list(user_id="mara")) <= 1
+            memos.add("made again", user_id="mara")
+            assert memos.verify().ok
+    assert len(states) > 1, "every kill came at the same stage"
+
+
 # -- torn logs
 
 LOGGING = """

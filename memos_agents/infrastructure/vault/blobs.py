@@ -141,7 +141,7 @@ class FolderBlobs:
                 _sync_folder(parent)
 
     def clear_staging(self) -> None:
-        """Remove what a crash left half written. Call only while nobody else can be putting."""
+        """Remove what a crash left half written. A `put` that is under way fails, and can be repeated."""
         for path in self._staging.glob("*"):
             path.unlink(missing_ok=True)
 

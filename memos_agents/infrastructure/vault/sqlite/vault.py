@@ -6,6 +6,7 @@ import builtins
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -116,7 +117,8 @@ class SqliteVault:
     def commit(self, commit: Commit) -> CommitResult:
         result = self._engine.write(lambda connection: self._applier.apply(connection, commit))
         if result.erased and not result.is_repeated:
-            self._forget_blobs()
+            with suppress(BackendUnavailable, OSError):  # the commit is durable; `scrub` deletes what is left
+                self._forget_blobs()
         return result
 
     def restore(self, records: Iterable[Mapping[str, JSON]], commit: Commit) -> dict[str, int]:
@@ -171,7 +173,12 @@ class SqliteVault:
         self._searching.forget()
 
     def scrub(self) -> bool:
-        self._forget_blobs()
+        try:
+            self._forget_blobs()
+            if isinstance(self._blobs, FolderBlobs):
+                self._blobs.clear_staging()
+        except OSError:
+            return False
         with self._engine.exclusive() as connection:
             return scrub(connection)
 
