@@ -15,7 +15,7 @@ from memos_agents.cube.payload import MemoryType
 from memos_agents.cube.scope import Scope, check_name
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import InvalidRequest
-from memos_agents.infrastructure.vault.base import LIVING, ListQuery, SupportsSearch, ViewQuery
+from memos_agents.infrastructure.vault.base import LIVING, ListQuery, ViewQuery
 from memos_agents.interface import arguments
 from memos_agents.interface.reader import checked_content
 from memos_agents.interface.results import Hit, Page, hit_of
@@ -65,7 +65,8 @@ class Finding(Surface):
         text = checked_content(query, what="query")
         named = arguments.for_reading(self._named(user_id, agent_id, session_id, scope), what="search")
         count = arguments.count_of(limit, what="limit")
-        if not isinstance(vault, SupportsSearch):
+        searcher = self._store.searcher
+        if searcher is None:
             raise InvalidRequest(f"{type(vault).__name__} cannot search; use a store that can, such as a file")
         from memos_agents.operation.filters import compile_filter
         from memos_agents.operation.retrieval import retrieve
@@ -83,7 +84,7 @@ class Finding(Surface):
             collection=None if collection is None else check_name(collection, what="collection"),
         )
         ranked = retrieve(
-            vault.search_view(view_query),
+            searcher.search_view(view_query),
             text,
             embed=None if embedder is None else embedder.embed_query,
             now=now,

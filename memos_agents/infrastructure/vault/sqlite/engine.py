@@ -67,6 +67,8 @@ class Engine:
         self._writers: dict[int, float] = {}
         self._counters = Counters()
         self._tasks: deque[_Task[object]] = deque()
+        self._expected = 1
+        self._company = threading.Event()
         self._queueing = threading.Lock()
         self._is_led = False
         self._leading = threading.Lock()
@@ -88,6 +90,8 @@ class Engine:
         with self._queueing:
             self._tasks.append(task)
             leads, self._is_led = not self._is_led, True
+            if len(self._tasks) >= self._expected:
+                self._company.set()
         if not leads:
             try:
                 task.woken.wait()
@@ -215,8 +219,12 @@ class Engine:
             self._writers = {
                 writer: last for writer, last in list(self._writers.items()) if now - last < RECENT_SECONDS
             }
-        while len(self._tasks) < min(recent, MAX_GROUP) and time.monotonic() - now < MAX_WAIT_SECONDS:
-            time.sleep(MAX_WAIT_SECONDS / 8)
+        with self._queueing:
+            self._expected = min(recent, MAX_GROUP)
+            if len(self._tasks) >= self._expected:
+                return
+            self._company.clear()
+        self._company.wait(MAX_WAIT_SECONDS)
 
     def _run(self, group: list[_Task[object]]) -> None:
         """Do all of `group` in one transaction. If one of it fails, the transaction starts again without that one.
