@@ -677,9 +677,9 @@ def test_a_receipt_holds_no_content(place: Place) -> None:
 def test_tenants_of_one_file_erase_their_own(place: Place) -> None:
     cube, wanted = place.add()
     with MemOS.open(place.path, tenant="acme", embedder=HashEmbedder(64)) as acme:
-        theirs = acme.add("acme keeps this violin", user_id="mara")[0]
+        theirs = acme.add("acme keeps this accordion", user_id="mara")[0]
         receipt = place.memos.erase(user_id="mara")
-        assert [hit.cube.id for hit in acme.search("violin", user_id="mara")] == [theirs.id]
+        assert [hit.cube.id for hit in acme.search("accordion", user_id="mara")] == [theirs.id]
         assert {stone.ref.cube_id for stone in receipt.tombstones} == {cube.id}
         assert not receipt.verify(acme).ok
         also = acme.erase(theirs.id, scrub=False)
@@ -687,4 +687,4 @@ def test_tenants_of_one_file_erase_their_own(place: Place) -> None:
         assert place.memos.scrub()  # of the file, so of all its tenants
         assert also.verify(acme).ok
         assert receipt.verify(place.memos).ok
-    assert left(place.folder, {*wanted, b"violin"}) == {}
+    assert left(place.folder, {*wanted, b"accordion"}) == {}

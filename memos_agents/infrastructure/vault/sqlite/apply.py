@@ -12,8 +12,8 @@ from memos_agents.cube.memcube import VersionRef
 from memos_agents.cube.metadata import DEFAULT_COLLECTION
 from memos_agents.cube.moment import from_microseconds, to_microseconds, utc
 from memos_agents.cube.state import MemoryState
-from memos_agents.errors import InvalidRequest, VersionConflict
-from memos_agents.infrastructure.provenance.values import Relation, Source
+from memos_agents.errors import InvalidRequest, MemOSError, VersionConflict
+from memos_agents.infrastructure.provenance.values import Activity, Relation, Source
 from memos_agents.infrastructure.vault import chain
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Tombstone, Transition, WriteOutcome
 from memos_agents.infrastructure.vault.duplicates import redirect
@@ -37,17 +37,23 @@ class Applier:
 
     def apply(self, connection: sqlite3.Connection, commit: Commit) -> CommitResult:
         """Check and write everything; raises without regard to what is written so far (the caller rolls back)."""
-        tenant, seq, last_us, previous = self._names.tail(connection)
+        tail = self._names.tail(connection)
         if commit.key is not None:
-            repeated = first_result(connection, tenant, commit.key)
+            repeated = first_result(connection, tail.tenant, commit.key)
             if repeated is not None:
                 return repeated
         started_us = to_microseconds(utc(commit.activity.started_at, what="started_at"))
-        at_us = started_us if last_us is None else max(started_us, last_us + 1)
+        at_us = started_us if tail.at_us is None else max(started_us, tail.at_us + 1)
         if commit.lease is not None:
-            leases.check(connection, tenant, commit.lease, started_us)
-        work = Working(connection, self._names, tenant, at_us)
-        return _Application(work, commit, seq + 1, previous, self._tenant, self._has_blob).run()
+            leases.check(connection, tail.tenant, commit.lease, started_us)
+        work = Working(connection, self._names, tail, at_us)
+        try:
+            return _Application(work, commit, self._tenant, self._has_blob).run()
+        except MemOSError as error:
+            known = "SELECT 1 FROM activity WHERE tenant=? AND id=?"
+            if connection.execute(known, (tail.tenant, commit.activity.id)).fetchone() is not None:
+                raise _repeats(commit.activity) from error
+            raise
 
     @property
     def tenant_name(self) -> str:
@@ -65,16 +71,8 @@ class Applier:
 class _Application:
     """One commit on its way into the tables, step by step."""
 
-    def __init__(
-        self,
-        work: Working,
-        commit: Commit,
-        seq: int,
-        previous: bytes,
-        tenant_name: str,
-        has_blob: Callable[[str], bool],
-    ) -> None:
-        self._work, self._commit, self._seq, self._previous = work, commit, seq, previous
+    def __init__(self, work: Working, commit: Commit, tenant_name: str, has_blob: Callable[[str], bool]) -> None:
+        self._work, self._commit, self._seq = work, commit, work.tail.seq + 1
         self._tenant_name, self._has_blob = tenant_name, has_blob
 
     def run(self) -> CommitResult:
@@ -92,7 +90,6 @@ class _Application:
             self._count_uses(rid for _, rid in duplicates.values())
         commit = redirect(commit, {cube_id: ref for cube_id, (ref, _) in duplicates.items()})
         check(self._work, commit, self._tenant_name, self._has_blob)
-        self._insert_activity()
         write_versions(self._work, commit.writes, bodies, hashes)
         for step in commit.transitions:
             self._step(step)
@@ -113,30 +110,6 @@ class _Application:
         )
         self._log(commit, result)
         return result
-
-    def _insert_activity(self) -> None:
-        activity = self._commit.activity
-        try:
-            self._work.db.execute(
-                "INSERT INTO activity(rid, tenant, id, seq, kind, agent_id, agent_kind, agent_name, started_us, at_us, "
-                "parameters, key) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    self._work.activity,
-                    self._work.tenant,
-                    activity.id,
-                    self._seq,
-                    activity.kind,
-                    activity.agent.id,
-                    activity.agent.kind,
-                    activity.agent.name,
-                    to_microseconds(activity.started_at),
-                    self._work.at_us,
-                    canonical_json(activity.parameters),
-                    self._commit.key,
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            raise InvalidRequest(f"there is an activity {activity.id!r} already", activity_id=activity.id) from error
 
     def _step(self, step: Transition) -> None:
         cube = self._work.cubes[step.cube_id]
@@ -303,26 +276,32 @@ class _Application:
         add_uses(self._work.db, rows)
 
     def _log(self, commit: Commit, result: CommitResult) -> None:
-        effects = sorted(self._work.effects)
-        digest = chain.link(self._previous, commit.activity, self._work.at_us, effects)
-        self._work.db.execute(
-            "UPDATE activity SET effects=?, chain=?, result=?, reshapes=? WHERE rid=?",
-            (
-                canonical_json({"chain": effects, **self._work.changes}),
-                digest,
-                None if commit.key is None else packed(result),
-                int(bool(result.stale or "lifted" in self._work.changes)),
-                self._work.activity,
-            ),
+        work, activity, agent = self._work, commit.activity, commit.activity.agent
+        effects = sorted(work.effects)
+        digest = chain.link(work.tail.chain, activity, work.at_us, effects)
+        try:
+            work.db.execute(
+                "INSERT INTO activity(rid, tenant, id, seq, kind, agent_id, agent_kind, agent_name, started_us, at_us, "
+                "parameters, key, effects, chain, result, reshapes) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (
+                    work.activity, work.tenant, activity.id, self._seq, activity.kind, agent.id, agent.kind, agent.name,
+                    to_microseconds(activity.started_at), work.at_us, canonical_json(activity.parameters), commit.key,
+                    canonical_json({"chain": effects, **work.changes}), digest,
+                    None if commit.key is None else packed(result), int(bool(result.stale or "lifted" in work.changes)),
+                ),
+            )  # fmt: skip
+        except sqlite3.IntegrityError as error:
+            raise _repeats(activity) from error
+        work.many(
+            "INSERT INTO touched(activity, cube) VALUES(?,?)", [(work.activity, rid) for rid in sorted(work.touched)]
         )
-        self._work.many(
-            "INSERT INTO touched(activity, cube) VALUES(?,?)",
-            [(self._work.activity, rid) for rid in sorted(self._work.touched)],
-        )
-        self._work.db.execute(
-            "UPDATE tenant SET seq=?, at_us=?, chain=? WHERE rid=?",
-            (self._seq, self._work.at_us, digest, self._work.tenant),
-        )
+        tail = work.tail
+        tail.seq, tail.at_us, tail.chain, tail.has_moved = self._seq, work.at_us, digest, True
+        tail.cube, tail.version, tail.activity = work.next_cube - 1, work.next_version - 1, work.activity
+
+
+def _repeats(activity: Activity) -> InvalidRequest:
+    return InvalidRequest(f"there is an activity {activity.id!r} already", activity_id=activity.id)
 
 
 def add_uses(connection: sqlite3.Connection, rows: Iterable[tuple[int, int]]) -> None:

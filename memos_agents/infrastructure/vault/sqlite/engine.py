@@ -51,6 +51,10 @@ class Hooks(Protocol):
         """The group's transaction has begun."""
         ...
 
+    def finish(self, connection: sqlite3.Connection) -> None:
+        """The transaction is about to be committed."""
+        ...
+
     def end(self, *, is_committed: bool) -> None:
         """It was committed, or all of it is gone, and rowids read meanwhile must not be trusted."""
         ...
@@ -240,6 +244,7 @@ class Engine:
                 self._hooks.begin(connection)
                 failed = self._first_failure(connection, waiting)
                 if failed is None:
+                    self._hooks.finish(connection)
                     connection.execute("COMMIT")
                     counted = self._counters
                     self._counters = Counters(counted.commits + len(waiting), counted.groups + 1)

@@ -20,7 +20,7 @@ def acquire(
         raise InvalidRequest(f"a lease of {seconds!r} seconds ends before it begins")
     now_us = to_microseconds(utc(now, what="now"))
     expires_us = now_us + round(seconds * 1_000_000)
-    tenant = names.tail(connection)[0]
+    tenant = names.tail(connection).tenant
     row = connection.execute(
         "SELECT owner, token, expires_us FROM lease WHERE tenant=? AND name=?", (tenant, name)
     ).fetchone()
@@ -41,7 +41,7 @@ def release(connection: sqlite3.Connection, names: Names, lease: Lease) -> None:
     """Give it back. The row stays, so that the next token is a greater one."""
     connection.execute(
         "UPDATE lease SET expires_us=? WHERE tenant=? AND name=? AND owner=? AND token=?",
-        (-(2**62), names.tail(connection)[0], lease.name, lease.owner, lease.token),
+        (-(2**62), names.tail(connection).tenant, lease.name, lease.owner, lease.token),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import NotFound
@@ -13,19 +14,34 @@ UNKNOWN = -1
 """A rowid that no row has: a name that was never stored matches nothing."""
 
 
+@dataclass(slots=True)
+class Tail:
+    """The tenant's rowid, the last log entry, and the last rowids given to cubes, versions and activities."""
+
+    tenant: int
+    seq: int
+    at_us: int | None
+    chain: bytes
+    cube: int
+    version: int
+    activity: int
+    has_moved: bool = False
+
+
 class Names:
     """Looks up one tenant's names. `forget` after a rollback: cached rows may be gone."""
 
     def __init__(self, tenant: str) -> None:
         self._tenant_name = tenant
         self._tenant: int | None = None
+        self._tail: Tail | None = None
         self._rids: dict[tuple[int, str], int] = {}
         self._values: dict[int, str] = {}
         self._scopes: dict[tuple[int, int, int], Scope] = {}
         self._spaces: dict[str, tuple[int, int]] = {}
 
     def forget(self) -> None:
-        self._tenant = None
+        self._tenant = self._tail = None
         self._rids, self._values, self._scopes, self._spaces = {}, {}, {}, {}
 
     def tenant(self, connection: sqlite3.Connection) -> int:
@@ -38,16 +54,37 @@ class Names:
             self._tenant = known = int(row[0])
         return known
 
-    def tail(self, connection: sqlite3.Connection) -> tuple[int, int, int | None, bytes]:
-        """(rowid, last seq, last time in microseconds, last chain link); makes the tenant if it is new."""
-        row = connection.execute(
-            "SELECT rid, seq, at_us, chain FROM tenant WHERE name=?", (self._tenant_name,)
-        ).fetchone()
-        if row is None:
-            connection.execute("INSERT INTO tenant(name, chain) VALUES(?,?)", (self._tenant_name, GENESIS))
-            return self.tail(connection)
-        self._tenant = row[0]
-        return row[0], row[1], row[2], row[3]
+    def begin(self) -> None:
+        """A write transaction has begun: nothing is known of the log's end."""
+        self._tail = None
+
+    def tail(self, connection: sqlite3.Connection) -> Tail:
+        """The end of the log in the present write transaction; makes the tenant if it is new.
+
+        Read once for a group of commits, moved on by each of them, and stored by `store_tail` before they are durable.
+        """
+        if self._tail is None:
+            row = connection.execute(
+                "SELECT rid, seq, at_us, chain, (SELECT coalesce(max(rid), 0) FROM cube), "
+                "(SELECT coalesce(max(rid), 0) FROM version), (SELECT coalesce(max(rid), 0) FROM activity) "
+                "FROM tenant WHERE name=?",
+                (self._tenant_name,),
+            ).fetchone()
+            if row is None:
+                connection.execute("INSERT INTO tenant(name, chain) VALUES(?,?)", (self._tenant_name, GENESIS))
+                return self.tail(connection)
+            self._tail = Tail(*row)
+            self._tenant = self._tail.tenant
+        return self._tail
+
+    def store_tail(self, connection: sqlite3.Connection) -> None:
+        """Write where the log ends now, if it moved."""
+        tail = self._tail
+        if tail is not None and tail.has_moved:
+            connection.execute(
+                "UPDATE tenant SET seq=?, at_us=?, chain=? WHERE rid=?", (tail.seq, tail.at_us, tail.chain, tail.tenant)
+            )
+            tail.has_moved = False
 
     def scope_rids(self, connection: sqlite3.Connection, scope: Scope, *, make: bool = False) -> tuple[int, int, int]:
         """Rowids of user, agent and session; 0 for an unbound one, `UNKNOWN` for a name never stored."""

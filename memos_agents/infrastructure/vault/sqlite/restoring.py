@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from memos_agents.cube.canonical import canonical_json
 from memos_agents.cube.memcube import MemCube, VersionRef, unpack_body
-from memos_agents.cube.moment import to_microseconds
+from memos_agents.cube.moment import to_microseconds, utc
 from memos_agents.cube.payload import ArtefactPayload
 from memos_agents.errors import InvalidRequest, VersionConflict
 from memos_agents.infrastructure.vault import chain
@@ -36,24 +36,27 @@ def restore(
 ) -> dict[str, int]:
     """Write what is not there yet; returns how many of each kind."""
     counts: dict[str, int] = dict.fromkeys(KINDS, 0)
-    tenant, seq, last_us, previous = applier.names.tail(connection)
+    applier.names.store_tail(connection)
+    tail = applier.names.tail(connection)
+    tenant = tail.tenant
     if commit.key is not None:
         row = connection.execute("SELECT 1 FROM activity WHERE tenant=? AND key=?", (tenant, commit.key)).fetchone()
         if row is not None:
             return counts
-    started_us = to_microseconds(commit.activity.started_at)
+    started_us = to_microseconds(utc(commit.activity.started_at, what="started_at"))
     if commit.lease is not None:
         leases.check(connection, tenant, commit.lease, started_us)
-    at_us = started_us if last_us is None else max(started_us, last_us + 1)
+    at_us = started_us if tail.at_us is None else max(started_us, tail.at_us + 1)
     if commit.activity.id in load.activities:
         raise InvalidRequest(
             f"activity {commit.activity.id!r} is among the records; a load needs an activity of its own"
         )
     new = Comparison(connection, applier, reader, tenant).new_parts(load)
     writer = _Restoration(connection, applier, tenant)
-    writer.log(commit, seq + 1, at_us)
+    writer.log(commit, tail.seq + 1, at_us)
     writer.write(new)
-    writer.chain(commit, seq + 1, at_us, previous)
+    writer.chain(commit, tail.seq + 1, at_us, tail.chain)
+    applier.names.begin()  # what was read of the log's end is no longer so
     counts.update(
         activity=len(new.activities), source=len(new.sources), cube=len(new.cubes),
         version=sum(map(len, new.versions.values())), derivation=len(new.derivations), relation=len(new.relations),

@@ -41,7 +41,7 @@ def make(
     connection: sqlite3.Connection, names: Names, fingerprint: str, dimension: int, *, make_default: bool
 ) -> Space:
     """Make the space, or make it the default one; the first space is the default in any case."""
-    tenant = names.tail(connection)[0]
+    tenant = names.tail(connection).tenant
     if make_default:
         connection.execute("UPDATE space SET is_default=0 WHERE tenant=?", (tenant,))
     connection.execute(
@@ -55,7 +55,7 @@ def make(
 
 def drop(connection: sqlite3.Connection, names: Names, fingerprint: str) -> None:
     """Remove a space and its vectors; an unknown one is passed over."""
-    tenant = names.tail(connection)[0]
+    tenant = names.tail(connection).tenant
     row = connection.execute("SELECT rid FROM space WHERE tenant=? AND fingerprint=?", (tenant, fingerprint)).fetchone()
     if row is not None:
         connection.execute("DELETE FROM vector WHERE space=?", row)
@@ -67,7 +67,7 @@ def add_vectors(
     connection: sqlite3.Connection, names: Names, space: str, vectors: Mapping[VersionRef, NDArray[np.float32]]
 ) -> None:
     """Set vectors of versions that are there and not erased."""
-    tenant = names.tail(connection)[0]
+    tenant = names.tail(connection).tenant
     rid, dimension = names.space(connection, space)
     packed = [(ref, pack_vector(vector, dimension)) for ref, vector in vectors.items()]
     for ref, data in packed:

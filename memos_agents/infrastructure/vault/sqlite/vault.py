@@ -146,12 +146,12 @@ class SqliteVault:
         at = utc(now, what="now")
 
         def mark(connection: sqlite3.Connection) -> Snapshot:
-            tenant, seq, _, _ = self._names.tail(connection)
+            tail = self._names.tail(connection)
             connection.execute(
                 "INSERT OR REPLACE INTO snapshot(tenant, name, seq, at_us) VALUES(?,?,?,?)",
-                (tenant, name, seq, to_microseconds(at)),
+                (tail.tenant, name, tail.seq, to_microseconds(at)),
             )
-            return Snapshot(name=name, seq=seq, at=at)
+            return Snapshot(name=name, seq=tail.seq, at=at)
 
         return self._engine.write(mark)
 
@@ -287,7 +287,12 @@ class SqliteVault:
     # -- what the engine calls around a group of commits
 
     def begin(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA defer_foreign_keys=ON")  # an activity's row comes last, with all that it changed
+        self._names.begin()
         self._uses.store(connection, self._names.tenant(connection))
+
+    def finish(self, connection: sqlite3.Connection) -> None:
+        self._names.store_tail(connection)
 
     def end(self, *, is_committed: bool) -> None:
         self._uses.settle(is_stored=is_committed)

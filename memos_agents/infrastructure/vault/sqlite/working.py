@@ -12,7 +12,7 @@ from memos_agents.cube.canonical import JSON
 from memos_agents.cube.memcube import VersionRef
 from memos_agents.infrastructure.vault.rules import Head
 from memos_agents.infrastructure.vault.sqlite.engine import chunks
-from memos_agents.infrastructure.vault.sqlite.names import Names
+from memos_agents.infrastructure.vault.sqlite.names import Names, Tail
 from memos_agents.infrastructure.vault.sqlite.schema import STATES
 
 KeyPlace: TypeAlias = tuple[int, int, int, str, str]
@@ -32,19 +32,16 @@ class WorkingCube:
 class Working:
     """One commit's view of the tables. Everything is in the caller's transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, names: Names, tenant: int, at_us: int) -> None:
-        self.db, self.names, self.tenant, self.at_us = connection, names, tenant, at_us
+    def __init__(self, connection: sqlite3.Connection, names: Names, tail: Tail, at_us: int) -> None:
+        self.db, self.names, self.tail, self.at_us = connection, names, tail, at_us
+        self.tenant, self.activity = tail.tenant, tail.activity + 1
+        self.next_cube, self.next_version = tail.cube + 1, tail.version + 1
         self.cubes: dict[str, WorkingCube] = {}
         self.versions: dict[VersionRef, int] = {}
         self.effects: list[str] = []
         self.touched: set[int] = set()
         self.ended: list[int] = []
         self.changes: dict[str, list[JSON]] = {}
-        (cube_rid, version_rid, activity_rid) = connection.execute(
-            "SELECT (SELECT max(rid) FROM cube), (SELECT max(rid) FROM version), (SELECT max(rid) FROM activity)"
-        ).fetchone()
-        self.next_cube, self.next_version = (cube_rid or 0) + 1, (version_rid or 0) + 1
-        self.activity = (activity_rid or 0) + 1
 
     def load(self, cube_ids: Iterable[str]) -> None:
         """Read the heads of these cubes, as far as they exist."""
