@@ -171,7 +171,10 @@ class Reading(Surface):
             raise InvalidRequest(f"{type(vault).__name__} cannot export")
         from memos_agents.infrastructure.exchange.bundle import write_bundle
 
-        return write_bundle(local_path(path), vault, named, now=self._store.now(), progress=progress)
+        target, store = local_path(path), getattr(vault, "path", None)
+        if store is not None and any(_is_same_file(target, Path(f"{store}{end}")) for end in ("", "-wal", "-shm")):
+            raise InvalidRequest(f"{str(target)!r} is the store itself, which would be lost; name another file")
+        return write_bundle(target, vault, named, now=self._store.now(), progress=progress)
 
 
 def local_path(path: FilePath) -> Path:
@@ -179,3 +182,7 @@ def local_path(path: FilePath) -> Path:
     if not isinstance(path, str | PathLike) or not str(path) or "\x00" in str(path):
         raise InvalidRequest(f"path must name a file, not {path!r}")
     return Path(path)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

@@ -125,6 +125,8 @@ class Comparison:
             ).fetchone()
             if space is not None and space[1] != vector.dimension:
                 raise IncompatibleModel(f"space {vector.space!r} has dimension {space[1]}, not {vector.dimension}")
+            if load.versions[vector.ref.cube_id][0].body is None:
+                continue  # of an erased cube: a vector tells of the text
             if space is not None and vector.ref.cube_id not in new.cubes:
                 rid = version_rid(self._db, self._tenant, vector.ref)
                 if self._db.execute("SELECT 1 FROM vector WHERE space=? AND version=?", (space[0], rid)).fetchone():
