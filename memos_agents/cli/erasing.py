@@ -150,6 +150,7 @@ def _show_receipt(session: Session, receipt: Receipt, path: Path | None) -> None
         out.line(
             (f"... and {len(receipt.tombstones) - _SHOWN:,} more; --receipt FILE or --json has all", DIM), indent=2
         )
-    out.line((f"activity {receipt.activity_id}, position {receipt.seq}", DIM), indent=2)
+    position = "" if receipt.seq is None else f", position {receipt.seq}"
+    out.line((f"activity {receipt.activity_id}{position}", DIM), indent=2)
     if path is not None:
         out.line(f"receipt in {path}", indent=2)

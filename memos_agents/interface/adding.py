@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from math import isfinite
 from typing import TypeAlias
 from uuid import NAMESPACE_URL, uuid5
 
-from memos_agents.cube.canonical import JSON, checked_mapping, checked_text, content_hash
+from memos_agents.cube.canonical import JSON, canonical_json, checked_mapping, checked_text, content_hash
 from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.metadata import DEFAULT_COLLECTION, Descriptive, Governance
 from memos_agents.cube.scope import Scope, check_name
@@ -76,7 +77,8 @@ class Adding(Surface):
         it and that cube is returned; `merge=False` keeps both. Items of one call never merge. A near duplicate is
         linked (`RELATES_TO`), never dropped. `key` names the one item within scope and collection: added again it
         becomes a new version of the same cube. `derived_from` names what it was made from: when that changes, this is
-        stale, when that is erased, so is this.
+        stale, when that is erased, so is this. A `Source` or URL is evidence outside the store and kept for each owner
+        apart, under an id that the store gives it.
 
         Durable when it returns: 500 items at a time, each such group all or nothing; `progress(done, total)` is called
         after each. With `commit_key` a call repeated in the same scope is one call and returns the first one's
@@ -215,15 +217,21 @@ class Adding(Surface):
             elif isinstance(entry, MemCube):
                 origins.append(entry.ref)
             elif isinstance(entry, Source):
-                origins.append(entry)
+                origins.append(_owned(entry, reader))
             elif isinstance(entry, str) and _scheme(entry):
                 locator = checked_text(entry, what="a source in derived_from")
-                origins.append(Source(id=str(uuid5(NAMESPACE_URL, locator)), kind="url", locator=locator))
+                origins.append(_owned(Source(id=locator, kind="url", locator=locator), reader))
             else:
                 origins.append(arguments.cube_id_of(entry))
         ids = [origin if isinstance(origin, str) else origin[0] for origin in origins if not isinstance(origin, Source)]
         heads = {cube.id: cube for cube in self._granted(ids, self._bound, reader.user_id)}
         return tuple(heads[origin].ref if isinstance(origin, str) else origin for origin in origins)
+
+
+def _owned(source: Source, owner: Scope) -> Source:
+    """The source as its owner's own: another user's with the same id is another one, and neither tells of the other."""
+    told = [arguments.scope_json(owner), source.id, source.kind, source.locator, source.sha256]
+    return replace(source, id=str(uuid5(NAMESPACE_URL, canonical_json(told))))
 
 
 def _own_key(commit_key: str, owner: Scope) -> str:

@@ -171,9 +171,9 @@ class MemOS(Front):
     def reembed(self, embedder: object, *, progress: Progress | None = None) -> ReembedReport:
         """Convert the store to another embedder; every version keeps everything but its vectors.
 
-        Resumable: vectors are added beside the old ones in batches, then the new space becomes the default, then the
-        old default is dropped. Killed in between, the store opens with the old embedder as before, and the next call
-        goes on where it was. With the present embedder, only what has no vector yet is embedded.
+        Resumable: vectors are added beside the old ones in batches, then the new space takes the place of the old
+        default in one transaction. Killed in between, the store opens with the old embedder as before, and the next
+        call goes on where it was. With the present embedder, only what has no vector yet is embedded.
         """
         vault, model = self._store.writable, embedder_of(embedder)
         if model is None:
@@ -185,13 +185,13 @@ class MemOS(Front):
         embedded = 0
         while added := fill_space(vault, model, progress):
             embedded += added
-        vault.open_space(model.fingerprint, model.dimension, make_default=True)
-        self._store.embedder = model
         dropped = tuple(name for name in old if name != model.fingerprint)
+        vault.open_space(
+            model.fingerprint, model.dimension, make_default=True, instead_of=dropped[0] if dropped else None
+        )
+        self._store.embedder = model
         while added := fill_space(vault, model):  # what was written with the old embedder up to the switch
             embedded += added
-        for name in dropped:
-            vault.drop_space(name)
         return ReembedReport(fingerprint=model.fingerprint, embedded=embedded, dropped=dropped)
 
     def verify(self) -> VerifyReport:

@@ -248,16 +248,16 @@ class Revising(Surface):
     def _receipt(self, result: CommitResult, actor: Agent, is_complete: bool) -> Receipt:
         from memos_agents.infrastructure.governance.receipt import Receipt
 
-        vault, tombstones, chain = self._store.vault, result.erased, None
-        entries = vault.log(LogQuery(scope=Scope.everything(self.tenant), activity_id=result.activity_id, limit=1))
-        if entries:
-            chain = entries[0].chain
-        if self._bound is not None:  # a view shows nobody else's cubes, not even that they were derived
+        vault, tombstones, chain, seq = self._store.vault, result.erased, None, None
+        if self._bound is None:
+            entries = vault.log(LogQuery(scope=Scope.everything(self.tenant), activity_id=result.activity_id, limit=1))
+            chain, seq = (entries[0].chain if entries else None), result.seq
+        else:  # a view shows nobody else's cubes, not even that they were derived, and counts nobody else's commits
             mine = vault.get([stone.ref.cube_id for stone in tombstones], self._bound)
             tombstones = tuple(stone for stone in tombstones if stone.ref.cube_id in mine)
         return Receipt(
             activity_id=result.activity_id,
-            seq=result.seq,
+            seq=seq,
             at=result.at,
             agent=actor,
             tombstones=tombstones,

@@ -257,6 +257,19 @@ class CoordinationLaws(VaultLaws):
         assert [space.fingerprint for space in vault.spaces()] == ["m", "z"]
         assert vault.open_space("new", 1).is_default
 
+    def test_a_space_takes_the_place_of_another_with_all_its_vectors(self, vault: FullVault, scribe: Scribe) -> None:
+        vault.open_space("old", 2)
+        vault.open_space("side", 2)
+        vectors = {name: np.array([1, 0], np.float32) for name in ("old", "side")}
+        scribe.add("one", vectors=vectors)
+        vault.open_space("new", 3)
+        assert vault.open_space("new", 3, make_default=True, instead_of="old").is_default
+        assert [space.fingerprint for space in vault.spaces()] == ["new", "side"]
+        vault.open_space("old", 2)
+        assert len(vault.missing_vectors("old", 10)) == 1
+        assert vault.missing_vectors("side", 10) == []
+        assert vault.open_space("new", 3, make_default=True, instead_of="new").is_default
+
     def test_a_space_keeps_its_dimension(self, vault: FullVault) -> None:
         vault.open_space("m", 4)
         with pytest.raises(IncompatibleModel):

@@ -7,6 +7,7 @@ controls: an ordinary delete of the same rows, and an erasure whose bytes were n
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -282,6 +283,21 @@ def test_what_a_crash_left_in_staging_goes_too(place: Place) -> None:
     (place.folder / "memos.db.blobs" / ".staging" / "halfwritten").write_bytes(b"".join(sorted(wanted)))
     assert place.memos.erase(cube.id).is_complete
     assert left(place.folder, wanted) == {}
+
+
+def test_bytes_that_no_commit_ever_named_go_after_a_day(place: Place) -> None:
+    blobs = place.memos.vault.blobs
+    old, young, named = (blobs.put(data) for data in (b"put and forgotten", b"put a moment ago", b"put and named"))
+    artefact(place, b"put and named", "name", None)
+    for ref in (old, named):
+        path = place.folder / "memos.db.blobs" / ref.sha256[:2] / ref.sha256
+        os.utime(path, (1, 1))
+    assert place.memos.scrub()
+    assert [blobs.has(ref.sha256) for ref in (old, young, named)] == [False, True, True]
+    os.utime(place.folder / "memos.db.blobs" / young.sha256[:2] / young.sha256, (1, 1))
+    blobs.put(b"put a moment ago")
+    assert place.memos.scrub()
+    assert blobs.has(young.sha256)
 
 
 def test_one_scrub_serves_a_hundred_erasures(place: Place) -> None:

@@ -512,3 +512,29 @@ def test_as_of_asks_the_past_of_one_scope_only(memos: MemOS) -> None:
             found = memos.search(query, user_id="tom", as_of=when, valid_at=when)
             assert {hit.cube.scope.user_id for hit in found} <= {"tom"}
             assert not any("zanzibar" in hit.cube.text for hit in found)
+
+
+def test_a_source_is_its_owners_own(memos: MemOS) -> None:
+    """Whether anybody cites a URL cannot be asked, and what was forgotten is not filled in by somebody else."""
+    place = "https://clinic.example/results"
+    cube = memos.add("zanzibar", user_id="mara", derived_from=[place, Source(id="doc", kind="file", locator="/z.txt")])[
+        0
+    ]
+    tom = memos.scoped(user_id="tom")
+    for source in (Source(id=place, kind="probe", locator="x"), Source(id="doc", kind="file", locator="/toms.txt")):
+        tom.add("mine", derived_from=source, merge=False)
+    memos.erase(cube.id)
+    tom.add("mine too", derived_from=Source(id="doc", kind="file", locator="/toms.txt"))
+    sources = memos.scoped(user_id="mara").provenance(cube.id).sources
+    assert [(source.locator, source.sha256) for source in sources] == [("", None), ("", None)]
+
+
+def test_a_receipt_given_in_a_view_verifies_and_counts_nobody_elses_commits(memos: MemOS) -> None:
+    shared = memos.add("shared", user_id="tom", readers=["mara"])[0]
+    memos.add("theirs", user_id="mara", derived_from=shared)
+    receipt = memos.scoped(user_id="tom").erase(shared.id)
+    assert (receipt.seq, receipt.chain) == (None, None)
+    assert {stone.ref.cube_id for stone in receipt.tombstones} == {shared.id}
+    assert receipt.verify(memos).ok
+    assert type(receipt).from_json(receipt.to_json()) == receipt
+    assert not receipt.verify(MemOS.open(":memory:", embedder="none")).ok

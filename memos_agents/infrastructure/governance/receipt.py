@@ -53,12 +53,13 @@ class ReceiptCheck:
 class Receipt:
     """Who erased what, and when. `tombstones` name every version with its hash, also of what was derived from it.
 
-    `is_complete`: when the receipt was given, the bytes were already gone from the medium too; until they are, `verify`
-    says so. `chain` is the log's hash after the erasure, which commits to everything that happened up to then.
+    A receipt given in a view lists what that view may see, and has neither `seq` nor `chain`, which count other
+    people's commits. `is_complete`: when the receipt was given, the bytes were already gone from the medium too; until
+    they are, `verify` says so. `chain` is the log's hash after the erasure, which commits to everything up to then.
     """
 
     activity_id: str
-    seq: int
+    seq: int | None
     at: datetime
     agent: Agent
     tombstones: tuple[Tombstone, ...]
@@ -111,7 +112,7 @@ class Receipt:
         stones = cast("Sequence[tuple[str, int, str, bool]]", content["tombstones"])
         return cls(
             activity_id=cast(str, content["activity_id"]),
-            seq=cast(int, content["seq"]),
+            seq=cast("int | None", content["seq"]),
             at=utc(content["at"], what="at"),
             agent=Agent(id=agent["id"], kind=cast(AgentKind, agent["kind"]), name=agent["name"]),
             tombstones=tuple(
@@ -141,7 +142,7 @@ def _problems(receipt: Receipt, vault: MemVault) -> Iterator[Problem]:
             yield _problem("missing_tombstone", "the store has no tombstone of version", stone.ref)
         elif kept.pop(stone.ref) != stone:
             yield _problem("changed_tombstone", "the tombstone differs from the receipt for version", stone.ref)
-    for ref in kept:
+    for ref in kept if receipt.seq is not None else ():
         yield _problem("unlisted_tombstone", "the erasure also left a tombstone that the receipt does not list,", ref)
     versions: dict[VersionRef, MemCube] = {}
     for cube_id in sorted({stone.ref.cube_id for stone in receipt.tombstones}):
@@ -154,7 +155,8 @@ def _problems(receipt: Receipt, vault: MemVault) -> Iterator[Problem]:
             yield _problem("missing_version", "the store no longer lists version", stone.ref)
     yield from _search_problems(receipt, vault, versions)
     yield from _lineage_problems(receipt, vault, everything)
-    if isinstance(vault, SupportsScrub) and not vault.is_scrubbed(receipt.seq):
+    seq = _position(receipt, vault, everything)
+    if isinstance(vault, SupportsScrub) and seq is not None and not vault.is_scrubbed(seq):
         yield Problem(
             kind="not_scrubbed", what="the erased bytes may still be on the medium; run scrub() and verify again"
         )
@@ -166,13 +168,20 @@ def _log_problems(receipt: Receipt, vault: MemVault, everything: Scope) -> Itera
         yield Problem(kind="missing_activity", what=f"the log has no activity {receipt.activity_id!r}: another store?")
         return
     entry = entries[0]
-    told = (receipt.seq, receipt.at, receipt.agent)
+    told = (receipt.seq or entry.seq, receipt.at, receipt.agent)
     if (entry.seq, entry.at, entry.agent) != told:
         yield Problem(
             kind="changed_activity", what="the log tells position, time or agent differently from the receipt"
         )
     if receipt.chain is not None and entry.chain != receipt.chain:
         yield Problem(kind="changed_chain", what="the log's hash at this erasure is not the one in the receipt")
+
+
+def _position(receipt: Receipt, vault: MemVault, everything: Scope) -> int | None:
+    if receipt.seq is not None:
+        return receipt.seq
+    entries = vault.log(LogQuery(scope=everything, activity_id=receipt.activity_id))
+    return entries[0].seq if entries else None
 
 
 def _has_content(cube: MemCube) -> bool:

@@ -277,8 +277,13 @@ class MemVault(Protocol):
 
     def spaces(self) -> builtins.list[Space]: ...
 
-    def open_space(self, fingerprint: str, dimension: int, *, make_default: bool = False) -> Space:
-        """Return the space of this embedder, made if it is new. The first space is the default one."""
+    def open_space(
+        self, fingerprint: str, dimension: int, *, make_default: bool = False, instead_of: str | None = None
+    ) -> Space:
+        """Return the space of this embedder, made if it is new. The first space is the default one.
+
+        With `make_default`, the space `instead_of` is dropped with its vectors in the same transaction.
+        """
         ...
 
     def stats(self, scope: Scope) -> VaultStats: ...

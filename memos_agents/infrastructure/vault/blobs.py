@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -97,6 +98,7 @@ class FolderBlobs:
         ref = _ref(data)
         target = self._path(ref.sha256)
         if target.exists() and target.stat().st_size == len(data):
+            target.touch()  # whoever sweeps must see that it is wanted again
             return ref
         staged = self._staging / secrets.token_hex(16)
         try:
@@ -144,6 +146,13 @@ class FolderBlobs:
         """Remove what a crash left half written. A `put` that is under way fails, and can be repeated."""
         for path in self._staging.glob("*"):
             path.unlink(missing_ok=True)
+
+    def untouched_for(self, seconds: float) -> Iterator[str]:
+        """Names of blobs that nobody has put for so long."""
+        limit = time.time() - seconds
+        for path in self._folder.glob("??/*"):
+            if path.stat().st_mtime < limit:
+                yield path.name
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in self._folder.glob("??/*"))

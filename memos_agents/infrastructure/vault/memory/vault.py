@@ -199,7 +199,9 @@ class MemoryVault:
         return list_spaces(self._tables)
 
     @_alone
-    def open_space(self, fingerprint: str, dimension: int, *, make_default: bool = False) -> Space:
+    def open_space(
+        self, fingerprint: str, dimension: int, *, make_default: bool = False, instead_of: str | None = None
+    ) -> Space:
         if dimension < 1:
             raise InvalidRequest(f"a vector space cannot have dimension {dimension}")
         spaces = self._tables.spaces
@@ -215,6 +217,8 @@ class MemoryVault:
             for name, space in spaces.items():
                 spaces[name] = replace(space, is_default=False)
             spaces[fingerprint] = Space(fingerprint=fingerprint, dimension=dimension, is_default=True)
+        if make_default and instead_of is not None and instead_of != fingerprint:
+            self.drop_space(instead_of)
         return spaces.setdefault(fingerprint, Space(fingerprint=fingerprint, dimension=dimension, is_default=False))
 
     @_alone

@@ -138,9 +138,10 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MI
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         for step in migrations[found:]:
             step(connection)
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={len(migrations)}")
+        if found < len(migrations):  # another process, of a newer release even, may have been first
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={len(migrations)}")
         connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 
-from memos_agents.infrastructure.vault.blobs import BlobStore
+from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
+
+ABANDONED_SECONDS = 24 * 3600.0
 
 
 def delete_doomed_blobs(connection: sqlite3.Connection, blobs: BlobStore) -> None:
-    """Delete the payloads that nothing names any more. The connection must not be in a transaction.
+    """Delete the payloads that nothing names any more, or never did for a day. Not inside a transaction.
 
     It is done in a transaction of its own, so that nobody can name them anew meanwhile; and never in the one that
     erases, because a crash before its commit would bring the cubes back without their payloads.
     """
+    if isinstance(blobs, FolderBlobs):  # put, and never named: the process died before its commit
+        left = [(name,) for name in blobs.untouched_for(ABANDONED_SECONDS)]
+        connection.executemany(
+            "INSERT OR IGNORE INTO doomed_blob SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1)", left
+        )
     if not connection.execute("SELECT count(*) FROM doomed_blob").fetchone()[0]:
         return
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # syncs the log: with relaxed durability no commit has

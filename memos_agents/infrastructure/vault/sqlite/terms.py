@@ -87,9 +87,9 @@ def bring_index_up_to_date(connection: sqlite3.Connection) -> None:
         if not is_indexed_now(connection):
             _index_anew(connection)
         connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _index_anew(connection: sqlite3.Connection) -> None:

@@ -155,22 +155,29 @@ class SqliteVault:
 
         return self._engine.write(mark)
 
-    def open_space(self, fingerprint: str, dimension: int, *, make_default: bool = False) -> Space:
+    def open_space(
+        self, fingerprint: str, dimension: int, *, make_default: bool = False, instead_of: str | None = None
+    ) -> Space:
         known = {space.fingerprint: space for space in self.spaces()}.get(fingerprint)
         spaces.check_dimension(fingerprint, dimension, known)
-        if known is not None and (known.is_default or not make_default):
+        if known is not None and instead_of is None and (known.is_default or not make_default):
             return known
-        return self._engine.write(
-            lambda connection: spaces.make(connection, self._names, fingerprint, dimension, make_default=make_default)
-        )
+
+        def make(connection: sqlite3.Connection) -> Space:
+            if make_default and instead_of is not None and instead_of != fingerprint:
+                spaces.drop(connection, self._names, instead_of)
+            return spaces.make(connection, self._names, fingerprint, dimension, make_default=make_default)
+
+        space = self._engine.write(make)
+        self._forget_space(instead_of)
+        return space
 
     def add_vectors(self, space: str, vectors: Mapping[VersionRef, NDArray[np.float32]]) -> None:
         self._engine.write(lambda connection: spaces.add_vectors(connection, self._names, space, vectors))
 
     def drop_space(self, fingerprint: str) -> None:
         self._engine.write(lambda connection: spaces.drop(connection, self._names, fingerprint))
-        self._names.drop_space(fingerprint)
-        self._searching.forget()
+        self._forget_space(fingerprint)
 
     def scrub(self) -> bool:
         try:
@@ -302,6 +309,11 @@ class SqliteVault:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._engine.read() as connection:
             return work(connection)
+
+    def _forget_space(self, fingerprint: str | None) -> None:
+        if fingerprint is not None:
+            self._names.drop_space(fingerprint)
+            self._searching.forget()
 
     def _store_uses(self) -> None:
         if self._uses.pending() and not self._is_readonly:
