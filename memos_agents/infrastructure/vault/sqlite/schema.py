@@ -57,7 +57,7 @@ CREATE INDEX cube_agent ON cube(agent) WHERE agent <> 0;
 CREATE UNIQUE INDEX cube_key ON cube(tenant, user, agent, session, collection, key) WHERE key IS NOT NULL;
 CREATE TABLE version(
     rid INTEGER PRIMARY KEY, cube INTEGER NOT NULL REFERENCES cube(rid), n INTEGER NOT NULL,
-    activity INTEGER NOT NULL REFERENCES activity(rid),
+    activity INTEGER NOT NULL,
     recorded_us INTEGER NOT NULL, superseded_us INTEGER, ended_by INTEGER, stale INTEGER NOT NULL DEFAULT 0,
     hash BLOB NOT NULL, body TEXT, memory_type INTEGER NOT NULL,
     event_us INTEGER NOT NULL, valid_from_us INTEGER, valid_to_us INTEGER, expires_us INTEGER,

@@ -294,7 +294,6 @@ class SqliteVault:
     # -- what the engine calls around a group of commits
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA defer_foreign_keys=ON")  # an activity's row comes last, with all that it changed
         self._names.begin()
         self._uses.store(connection, self._names.tenant(connection))
 

@@ -46,6 +46,13 @@ class Checks:
                 yield Problem(kind="file", what=f"SQLite reports: {found}")
         for table, rid, parent, _ in self._db.execute("PRAGMA foreign_key_check").fetchall()[:20]:
             yield Problem(kind="file", what=f"row {rid} of {table} names a row of {parent} that is not there")
+        (strays,) = self._db.execute(
+            "SELECT count(*) FROM version v JOIN cube c ON c.rid = v.cube LEFT JOIN activity x ON x.rid = v.activity "
+            "WHERE c.tenant=? AND x.rid IS NULL",
+            (self._tenant,),
+        ).fetchone()
+        if strays:
+            yield Problem(kind="file", what=f"{strays} versions name an activity that is not there")
 
     def _log(self) -> Iterator[Problem]:
         previous, position = chain.GENESIS, 0
