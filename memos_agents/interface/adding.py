@@ -134,21 +134,30 @@ class Adding(Surface):
     def _add_group(self, items: Sequence[NewMemory], addition: Addition, commit_key: str | None) -> list[MemCube]:
         store = self._store
         embedded = store.embed([item.text for item in items])
-        for attempt in range(_ATTEMPTS):
-            commit = plan_add(
-                items,
-                embedded,
-                addition,
-                searcher=store.searcher,
-                resemblance=store.resemblance,
-                ids=store.ids,
-                now=store.now(),
-                commit_key=commit_key,
+
+        planned: list[Commit] = []
+
+        def plan() -> Commit:
+            planned.append(
+                plan_add(
+                    items,
+                    embedded,
+                    addition,
+                    searcher=store.searcher,
+                    resemblance=store.resemblance,
+                    ids=store.ids,
+                    now=store.now(),
+                    commit_key=commit_key,
+                )
             )
+            return planned[-1]
+
+        for attempt in range(_ATTEMPTS):
             try:
-                return self._as_written(commit, store.commit(commit), addition.scope)
+                commit, result = store.commit_planned(plan)
+                return self._as_written(commit, result, addition.scope)
             except NotFound:  # a near duplicate was erased between our read and our commit
-                if not commit.relations or attempt == _ATTEMPTS - 1:
+                if not (planned and planned[-1].relations) or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("the last attempt returns or raises")
 

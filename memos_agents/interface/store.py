@@ -11,7 +11,7 @@ from memos_agents.cube.moment import utc
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import BackendUnavailable, IncompatibleModel, InvalidRequest
 from memos_agents.infrastructure.vault.base import MemVault, SupportsSearch
-from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Vectors
+from memos_agents.infrastructure.vault.commit import Commit, CommitResult, SupportsPlanning, Vectors
 from memos_agents.operation.organization import Searchable
 from memos_agents.operation.resemblance import Resemblance
 
@@ -55,6 +55,7 @@ class Store:
         self.tenant = vault.tenant
         self.is_closed = False
         self.resemblance = Resemblance()
+        self._planner = vault if isinstance(vault, SupportsPlanning) else None
         self.searcher: Searchable | None = vault if isinstance(vault, SupportsSearch) else None
         """The vault, if it can search (asked once: such a question costs 15 microseconds)."""
 
@@ -92,6 +93,17 @@ class Store:
         result = self.writable.commit(commit)
         self.resemblance.follow(commit, result)
         return result
+
+    def commit_planned(self, plan: Callable[[], Commit]) -> tuple[Commit, CommitResult]:
+        """As `commit`, with a plan that is made when it is our turn, where the vault can do that."""
+        vault, planner = self.writable, self._planner
+        if planner is None:
+            commit = plan()
+            result = vault.commit(commit)
+        else:
+            commit, result = planner.commit_planned(plan)
+        self.resemblance.follow(commit, result)
+        return commit, result
 
     def close(self) -> None:
         """Close once; a vault that was handed to us belongs to the caller."""

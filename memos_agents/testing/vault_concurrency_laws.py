@@ -14,9 +14,9 @@ import pytest
 
 from memos_agents.cube.memcube import MemCube
 from memos_agents.cube.metadata import Descriptive
-from memos_agents.errors import BackendUnavailable, NotFound, VersionConflict
+from memos_agents.errors import BackendUnavailable, InvalidRequest, NotFound, VersionConflict
 from memos_agents.infrastructure.vault.base import LogQuery, ViewQuery
-from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Write
+from memos_agents.infrastructure.vault.commit import Commit, CommitResult, SupportsPlanning, Write
 from memos_agents.testing.vault_scribe import (
     EVERYTHING,
     LATER,
@@ -150,6 +150,36 @@ class ConcurrencyLaws(VaultLaws):
             for reader in readers:
                 reader.join()
         assert torn == []
+
+
+class PlanningLaws(VaultLaws):
+    """What `SupportsPlanning` promises, for vaults that have it."""
+
+    def test_a_commit_planned_in_its_turn_is_a_commit(self, vault: FullVault, scribe: Scribe) -> None:
+        assert isinstance(vault, SupportsPlanning)
+        commit = _writing(scribe, scribe.cube("planned"))
+        planned, result = vault.commit_planned(lambda: commit)
+        assert planned is commit
+        assert [outcome.ref for outcome in result.outcomes] == [commit.writes[0].cube.ref]
+        with pytest.raises(InvalidRequest):
+            vault.commit_planned(lambda: commit)
+        assert vault.verify() == []
+
+    def test_a_plan_that_fails_writes_nothing_and_harms_nobody(self, vault: FullVault, scribe: Scribe) -> None:
+        assert isinstance(vault, SupportsPlanning)
+        before = len(vault.log(LogQuery(scope=EVERYTHING, limit=1000)))
+        commits = [_writing(scribe, scribe.cube(f"number {number}")) for number in range(THREADS)]
+
+        def plan(number: int) -> Commit:
+            if number % 2:
+                raise VersionConflict(f"planned to fail: {number}")
+            return commits[number]
+
+        works = [partial(vault.commit_planned, partial(plan, number)) for number in range(THREADS)]
+        results = race(works)
+        assert [isinstance(result, VersionConflict) for result in results] == [False, True] * (THREADS // 2)
+        assert len(vault.log(LogQuery(scope=EVERYTHING, limit=1000))) == before + THREADS // 2
+        assert vault.verify() == []
 
 
 class DurabilityLaws(VaultLaws):

@@ -13,6 +13,7 @@ from memos_agents.cube.memcube import MemCube, body_hash
 from memos_agents.infrastructure.vault.memory import MemoryVault
 from memos_agents.infrastructure.vault.memory.tables import Tables
 from memos_agents.infrastructure.vault.sqlite import SqliteVault
+from memos_agents.testing.vault_concurrency_laws import PlanningLaws
 from memos_agents.testing.vault_machine import VaultMachine
 from memos_agents.testing.vault_scribe import FullVault
 from memos_agents.testing.vault_suite import DurableVaultSuite, VaultSuite
@@ -114,7 +115,7 @@ _OLD = (
 _ERASED = "(SELECT rid FROM version WHERE body IS NULL LIMIT 1)"
 
 
-class TestSqliteVault(DurableVaultSuite):
+class TestSqliteVault(DurableVaultSuite, PlanningLaws):
     damages: ClassVar = {
         "a changed text": _run(f"UPDATE version SET body = replace(body, 'derived', 'forged') WHERE rid = {_HEAD}"),
         "a stale mark taken off": _run(f"UPDATE version SET stale = 0 WHERE rid = {_HEAD}"),

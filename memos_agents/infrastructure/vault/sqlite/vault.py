@@ -121,6 +121,13 @@ class SqliteVault:
                 self._forget_blobs()
         return result
 
+    def commit_planned(self, plan: Callable[[], Commit]) -> tuple[Commit, CommitResult]:
+        planned: list[Commit] = []
+        result = self._engine.write(
+            lambda connection: self._applier.apply(connection, planned[0]), lambda: planned.append(plan())
+        )
+        return planned[0], result
+
     def restore(self, records: Iterable[Mapping[str, JSON]], commit: Commit) -> dict[str, int]:
         if commit != Commit(activity=commit.activity, key=commit.key, lease=commit.lease):
             raise InvalidRequest("a commit that loads records can carry an activity, a key and a lease, nothing else")
