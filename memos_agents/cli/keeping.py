@@ -31,9 +31,12 @@ def export(
     scope = session.scope()
     with session.store(readonly=True) as memos, session.out.progress("exporting") as advance:
         report = memos.export(path, scope=scope, progress=advance)
+        erased = memos.stats(scope=scope).by_state.get("erased", 0)
     session.out.document({"path": path, **session.out.fields(report)})
     counts = ", ".join(counted(number, kind) for kind, number in report.counts.items() if number)
     session.out.line(f"exported to {path}: {counts or 'nothing'}")
+    if erased:
+        session.out.line(f"of the cubes {erased:,} are tombstones of erased memories: ids and hashes, no content")
 
 
 def load(

@@ -20,7 +20,13 @@ def utc(value: object, *, what: str) -> datetime:
         try:
             value = datetime.fromisoformat(written)
         except ValueError as error:
-            raise InvalidRequest(f"{what} is {written[:80]!r}, which is not an ISO 8601 time") from error
+            raise InvalidRequest(
+                f"{what} is {written[:80]!r}, which is not an ISO 8601 time; write it like '2026-05-01T12:00:00Z'"
+            ) from error
+        if value.utcoffset() is None:
+            raise InvalidRequest(
+                f"{what} is {written[:80]!r}, which has no time zone; write it like '2026-05-01T12:00:00Z' or '+02:00'"
+            )
     if not isinstance(value, datetime):
         raise InvalidRequest(f"{what} must be an aware datetime or an ISO 8601 string, not {type(value).__name__}")
     if value.utcoffset() is None:

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import BackendUnavailable
@@ -80,6 +80,12 @@ class Opening:
     ) -> None:
         if self._opened is not None:
             await self._opened.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"the store is not open yet, so it has no {name!r}: write `async with AsyncMemOS.open(...) as memos:` or "
+            "`memos = await AsyncMemOS.open(...)`"
+        )
 
     async def _open(self) -> AsyncMemOS:
         memos = AsyncMemOS(await asyncio.to_thread(self._call))

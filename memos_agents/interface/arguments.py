@@ -76,6 +76,8 @@ def for_ids(named: Scope | None, tenant: str) -> Scope:
 
 def cube_id_of(value: str | MemCube) -> str:
     """The id, of a cube or as it is."""
+    if not isinstance(value, str | MemCube) and isinstance(getattr(value, "cube", None), MemCube):
+        raise InvalidRequest("a hit is not a cube; pass hit.cube or hit.cube.id")
     return value.id if isinstance(value, MemCube) else checked_id(value)
 
 

@@ -22,8 +22,8 @@ from memos_agents.operation.organization import NewMemory
 MAX_TEXT_CHARACTERS = 1_000_000
 """Longest text of one memory. What is longer is a book, and should be remembered in parts that can be found."""
 SHAPES = (
-    'a str; a message {"role", "content", "name"?, "created_at"?, "metadata"?} (content: str or a list of '
-    '{"type": "text", "text"} parts); a LangChain message {"type", "data": {"content"}} or {"type", "content"}; '
+    'a str; a message {"role", "content", "name"?, "created_at"? or "timestamp"?, "metadata"?} (content: str or a list '
+    'of {"type": "text", "text"} parts); a LangChain message {"type", "data": {"content"}} or {"type", "content"}; '
     'a LlamaIndex message {"role", "blocks"}; a document {"page_content" or "text", "metadata"?}; or a list of these'
 )
 
@@ -35,12 +35,16 @@ _CALL_PARTS = frozenset({"tool_use", "tool_call", "tool-call", "function_call", 
 
 
 class Message(TypedDict, total=False):
-    """A chat message as a plain mapping. `role` and `content` are required; times: aware datetimes or ISO strings."""
+    """A chat message as a plain mapping. `role` and `content` are required; times: aware datetimes or ISO strings.
+
+    `timestamp` says the same as `created_at`, which goes before it. Other fields are not kept: use `metadata`.
+    """
 
     role: str
     content: str | Sequence[Mapping[str, object]] | None
     name: str | None
     created_at: str | datetime | None
+    timestamp: str | datetime | None
     metadata: Mapping[str, JSON] | None
 
 
@@ -157,7 +161,9 @@ def _read_message(
     text = raw if isinstance(raw, str) else _joined(raw, what)
     if not text and (_calls_tools(fields) or _only_calls(raw)):
         return None
-    name, created = fields.get("name"), fields.get("created_at")
+    name, created, when = fields.get("name"), fields.get("created_at"), "created_at"
+    if created is None and fields.get("timestamp") is not None:
+        created, when = fields["timestamp"], "timestamp"
     descriptive = Descriptive(
         semantic_type=semantic_type or "turn",
         origin=base.origin,
@@ -168,7 +174,7 @@ def _read_message(
         language=base.language,
         collection=base.collection,
         key=base.key,
-        occurred_at=base.occurred_at if created is None else utc(created, what=f"{what}['created_at']"),
+        occurred_at=base.occurred_at if created is None else utc(created, what=f"{what}[{when!r}]"),
         valid_from=base.valid_from,
         valid_to=base.valid_to,
     )
@@ -236,7 +242,7 @@ def _only_calls(parts: object) -> bool:
 
 
 _FIELDS = ("role", "type", "content", "blocks", "name", "tool_calls", "page_content", "text", "metadata", "created_at",
-           "additional_kwargs", "block_type")  # fmt: skip
+           "timestamp", "additional_kwargs", "block_type")  # fmt: skip
 
 
 def _fields_of(value: object, what: str) -> Mapping[str, object]:

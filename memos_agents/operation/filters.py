@@ -70,6 +70,9 @@ def _field(key: str, value: JSON, where: str) -> Predicate:
     tests: list[_Test] = []
     if isinstance(value, Mapping) and any(name.startswith("$") for name in value):
         tests = [_test(name, operand, place) for name, operand in value.items()]
+    elif isinstance(value, Mapping) and value and all(f"${name}" in _OPERATORS for name in value):
+        spelled = ", ".join(f"'${name}'" for name in value)
+        raise InvalidRequest(f"{place} has operators without their sign; write {spelled}")
     else:
         tests = [_test("$eq", value, place)]
     path = key.split(".")

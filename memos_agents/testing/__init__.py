@@ -32,7 +32,10 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found: object = getattr(import_module(_HOMES[name]), name)
+    try:
+        found: object = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{name} needs {error.name}: pip install pytest hypothesis") from error
     globals()[name] = found
     return found
 

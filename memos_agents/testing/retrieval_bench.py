@@ -114,7 +114,7 @@ class Report:
 
 def main(argv: Sequence[str] | None = None, *, open_store: OpensStore) -> int:
     """Run the benchmark as a command on `open_store` (`MemOS.open`); returns the exit code."""
-    parser = argparse.ArgumentParser(prog="memos bench retrieval", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", action="append", required=True, metavar="FILE", help="LoCoMo, LongMemEval or BEAM")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N conversations of a file")

@@ -175,3 +175,8 @@ def test_errors_arrive_as_they_are() -> None:
 
     with memory() as memos:
         asyncio.run(go(memos))
+
+
+def test_a_store_that_was_not_awaited_says_what_to_write() -> None:
+    with pytest.raises(AttributeError, match="async with"):
+        AsyncMemOS.open(":memory:").add  # noqa: B018  # what people write first

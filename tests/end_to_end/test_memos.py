@@ -692,3 +692,29 @@ def test_every_exported_name_is_there() -> None:
 def test_a_cube_survives_json(memos: MemOS) -> None:
     cube = memos.add("x y", user_id="mara", tags=["a"], title="T", metadata={"n": 1.5})[0]
     assert MemCube.from_json(cube.to_json()) == cube
+
+
+LATER = "2021-01-01T00:00:00Z"
+
+
+def test_a_message_may_call_its_time_a_timestamp(memos: MemOS) -> None:
+    first, second = memos.add(
+        [
+            {"role": "user", "content": "one", "timestamp": "2020-01-01T00:00:00Z"},
+            {
+                "role": "user",
+                "content": "two",
+                "timestamp": "2020-01-01T00:00:00Z",
+                "created_at": "2021-01-01T00:00:00Z",
+            },
+        ],
+        user_id="mara",
+    )
+    assert [cube.happened_at.year for cube in (first, second)] == [2020, 2021]
+
+
+def test_a_hit_is_not_a_cube(memos: MemOS) -> None:
+    memos.add("The cat is called Bacci.", user_id="mara")
+    hit = memos.search("cat", user_id="mara")[0]
+    with pytest.raises(InvalidRequest, match=r"hit\.cube"):
+        memos.update(hit, "another")  # type: ignore[arg-type]  # the mistake in question

@@ -146,3 +146,9 @@ def test_comparing_any_values_never_fails(value: JSON, other: JSON, operator: st
     )
     bound: JSON = other if isinstance(other, str | int | float) and not isinstance(other, bool) else 0
     assert compile_filter({"key": {operator: bound}})({"key": value}) in (True, False)
+
+
+def test_operators_without_their_sign_are_refused_and_not_compared() -> None:
+    with pytest.raises(InvalidRequest, match=r"\$eq"):
+        compile_filter({"city": {"eq": "Lisbon"}})
+    assert compile_filter({"city": {"name": "Lisbon"}})({"city": {"name": "Lisbon"}})
