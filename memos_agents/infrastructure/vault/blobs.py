@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -151,11 +152,16 @@ class FolderBlobs:
         """Names of blobs that nobody has put for so long."""
         limit = time.time() - seconds
         for path in self._folder.glob("??/*"):
-            if path.stat().st_mtime < limit:
-                yield path.name
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                if path.stat().st_mtime < limit:
+                    yield path.name
 
     def size_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._folder.glob("??/*"))
+        total = 0
+        for path in self._folder.glob("??/*"):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                total += path.stat().st_size
+        return total
 
     def _path(self, sha256: str) -> Path:
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):

@@ -22,7 +22,8 @@ def find_duplicates(
     """For each write that an existing cube takes as a use: that cube's head and rowid, by the never-made cube's id."""
     found: dict[str, tuple[VersionRef, int]] = {}
     for write, digest in zip(writes, hashes, strict=True):
-        if not write.merge_duplicate or write.replaces is not None:
+        is_ours = write.cube.scope.tenant == working.names.tenant_name
+        if not write.merge_duplicate or write.replaces is not None or not is_ours:
             continue
         owner = working.names.scope_rids(working.db, write.cube.scope)
         rows = working.db.execute(

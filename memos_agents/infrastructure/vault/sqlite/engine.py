@@ -94,19 +94,20 @@ class Engine:
         """
         task: _Task[object] = _Task(cast("Callable[[sqlite3.Connection], object]", work), prepare)
         self._writers[threading.get_ident()] = time.monotonic()
-        with self._queueing:
-            self._tasks.append(task)
-            leads, self._is_led = not self._is_led, True
-            if len(self._tasks) >= self._expected:
-                self._company.set()
-        if not leads:
-            try:
-                task.woken.wait()
-            except BaseException:
-                self._abandon(task)
-                raise
-        if not task.is_done:
-            self._lead()
+        try:
+            with self._queueing:
+                self._tasks.append(task)
+                if not self._is_led:
+                    task.woken.set()
+                    self._is_led = True
+                if len(self._tasks) >= self._expected:
+                    self._company.set()
+            task.woken.wait()
+            if not task.is_done:
+                self._lead()
+        except BaseException:
+            self._abandon(task)
+            raise
         if task.error is not None:
             raise task.error
         return cast(T, task.result)
@@ -129,6 +130,9 @@ class Engine:
                 connection = open_connection(self._path, durability=self._durability, readonly=True)
             try:
                 connection.execute("BEGIN")
+                # The moment begins with the first read: it must not come after a look into a cache of rowids, or a
+                # name whose writer rolled back could be taken for the one that got its rowid next.
+                connection.execute("SELECT 1 FROM meta LIMIT 1")
                 yield connection
             finally:
                 if connection.in_transaction:
@@ -193,12 +197,14 @@ class Engine:
             self._tasks[0].woken.set()
 
     def _lead(self) -> None:
-        self._wait_for_company()
-        with self._queueing:
-            group = [self._tasks.popleft() for _ in range(min(len(self._tasks), MAX_GROUP))]
+        group: list[_Task[object]] = []
+        interruption: BaseException | None = None
         try:
+            self._wait_for_company()
+            with self._queueing:
+                group = [self._tasks.popleft() for _ in range(min(len(self._tasks), MAX_GROUP))]
             with self._leading, self.translated():
-                self._run([task for task in group if self._is_prepared(task)])
+                interruption = self._run([task for task in group if self._is_prepared(task)])
         except BaseException as error:  # whoever waits must learn that its work is not durable
             self._hooks.end(is_committed=False)
             lost = (
@@ -215,6 +221,8 @@ class Engine:
             for task in group:
                 task.is_done = True
                 task.woken.set()
+        if interruption is not None:
+            raise interruption
 
     def _wait_for_company(self) -> None:
         """Give threads that wrote a moment ago a moment to join: an fsync costs more than the wait."""
@@ -242,8 +250,10 @@ class Engine:
                 return False
         return True
 
-    def _run(self, group: list[_Task[object]]) -> None:
+    def _run(self, group: list[_Task[object]]) -> BaseException | None:
         """Do all of `group` in one transaction. If one of it fails, the transaction starts again without that one.
+
+        Returns an interruption (Ctrl-C) that came while the transaction was becoming durable, which it then did.
 
         A savepoint for each would cost every caller more (FTS5 writes a segment whenever one is released) than the
         rare failure costs here. Work is therefore run again from its beginning, on the state before the group.
@@ -251,22 +261,24 @@ class Engine:
         connection = self._open_writer()
         waiting = list(group)
         while waiting:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 self._hooks.begin(connection)
                 failed = self._first_failure(connection, waiting)
                 if failed is None:
                     self._hooks.finish(connection)
-                    connection.execute("COMMIT")
+                    interruption = _commit(connection)
                     counted = self._counters
                     self._counters = Counters(counted.commits + len(waiting), counted.groups + 1)
                     self._hooks.end(is_committed=True)
-                    return
+                    return interruption
                 waiting.remove(failed)
+                self._hooks.end(is_committed=False)  # before the rowids are free for others
             finally:
                 if connection.in_transaction:
+                    self._hooks.end(is_committed=False)
                     connection.execute("ROLLBACK")
-            self._hooks.end(is_committed=False)
+        return None
 
     def _first_failure(self, connection: sqlite3.Connection, tasks: list[_Task[object]]) -> _Task[object] | None:
         for task in tasks:
@@ -278,6 +290,17 @@ class Engine:
                 task.error = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
                 return task
         return None
+
+
+def _commit(connection: sqlite3.Connection) -> BaseException | None:
+    """Commit. A signal's exception that Python raises after SQLite is done is returned: the commit is durable."""
+    try:
+        connection.execute("COMMIT")
+    except BaseException as error:
+        if isinstance(error, Exception) or connection.in_transaction:
+            raise
+        return error
+    return None
 
 
 def copy_to(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Names and their rowids: tenants, users, agents, sessions and vector spaces, cached because they never change."""
+"""Names and their rowids: tenants, users, agents and sessions, cached because they never change; vector spaces."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ class Names:
         self._rids: dict[tuple[int, str], int] = {}
         self._values: dict[int, str] = {}
         self._scopes: dict[tuple[int, int, int], Scope] = {}
-        self._spaces: dict[str, tuple[int, int]] = {}
 
     def forget(self) -> None:
         self._tenant = self._tail = None
-        self._rids, self._values, self._scopes, self._spaces = {}, {}, {}, {}
+        self._rids, self._values, self._scopes = {}, {}, {}
 
     def tenant(self, connection: sqlite3.Connection) -> int:
         """The tenant's rowid; `UNKNOWN` before its first commit."""
@@ -53,6 +52,10 @@ class Names:
                 return UNKNOWN
             self._tenant = known = int(row[0])
         return known
+
+    @property
+    def tenant_name(self) -> str:
+        return self._tenant_name
 
     def begin(self) -> None:
         """A write transaction has begun: nothing is known of the log's end."""
@@ -109,20 +112,13 @@ class Names:
         return found
 
     def space(self, connection: sqlite3.Connection, fingerprint: str) -> tuple[int, int]:
-        """(rowid, dimension) of a vector space; `NotFound` if it was not opened."""
-        found = self._spaces.get(fingerprint)
+        """(rowid, dimension) of a vector space; `NotFound` if it is not there. Never cached: spaces can be dropped."""
+        found = connection.execute(
+            "SELECT rid, dimension FROM space WHERE tenant=? AND fingerprint=?", (self.tenant(connection), fingerprint)
+        ).fetchone()
         if found is None:
-            found = connection.execute(
-                "SELECT rid, dimension FROM space WHERE tenant=? AND fingerprint=?",
-                (self.tenant(connection), fingerprint),
-            ).fetchone()
-            if found is None:
-                raise NotFound(f"there is no vector space {fingerprint!r} in this store; open it first")
-            self._spaces[fingerprint] = found
-        return found
-
-    def drop_space(self, fingerprint: str) -> None:
-        self._spaces.pop(fingerprint, None)
+            raise NotFound(f"there is no vector space {fingerprint!r} in this store; open it first")
+        return int(found[0]), int(found[1])
 
     def _rid(self, connection: sqlite3.Connection, field: int, value: str | None, *, make: bool) -> int:
         if value is None:

@@ -97,8 +97,8 @@ CREATE TABLE touched(
 CREATE INDEX touched_cube ON touched(cube, activity);
 CREATE TABLE usage(cube INTEGER PRIMARY KEY, count INTEGER NOT NULL, last_us INTEGER NOT NULL) STRICT;
 CREATE TABLE space(
-    rid INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, fingerprint TEXT NOT NULL, dimension INTEGER NOT NULL,
-    is_default INTEGER NOT NULL, UNIQUE(tenant, fingerprint)
+    rid INTEGER PRIMARY KEY AUTOINCREMENT, tenant INTEGER NOT NULL, fingerprint TEXT NOT NULL,
+    dimension INTEGER NOT NULL, is_default INTEGER NOT NULL, UNIQUE(tenant, fingerprint)
 ) STRICT;
 CREATE TABLE vector(
     space INTEGER NOT NULL, version INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(space, version)

@@ -7,6 +7,7 @@ import sqlite3
 from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
 
 ABANDONED_SECONDS = 24 * 3600.0
+CHECKPOINT_MILLISECONDS = 1_000
 
 
 def delete_doomed_blobs(connection: sqlite3.Connection, blobs: BlobStore) -> None:
@@ -23,8 +24,8 @@ def delete_doomed_blobs(connection: sqlite3.Connection, blobs: BlobStore) -> Non
     if not connection.execute("SELECT count(*) FROM doomed_blob").fetchone()[0]:
         return
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # syncs the log: with relaxed durability no commit has
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         rows = connection.execute(
             "SELECT sha256 FROM doomed_blob WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = doomed_blob.sha256)"
         )
@@ -47,15 +48,28 @@ def scrub(connection: sqlite3.Connection) -> bool:
     pending = connection.execute("SELECT rid, erased_seq FROM tenant WHERE erased_seq > scrubbed_seq").fetchall()
     if not pending:
         return True
+    if not _empty_log(connection):  # somebody reads: rewriting the file would be for nothing
+        return False
+    connection.execute("DELETE FROM vector WHERE space NOT IN (SELECT rid FROM space)")
     connection.execute("INSERT INTO terms(terms) VALUES('optimize')")
     connection.execute("VACUUM")
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
+    if not _empty_log(connection):
         return False
     connection.executemany(
         "UPDATE tenant SET scrubbed_seq=max(scrubbed_seq, ?) WHERE rid=?", [(seq, rid) for rid, seq in pending]
     )
     return True
+
+
+def _empty_log(connection: sqlite3.Connection) -> bool:
+    """Copy the log into the file and cut it to nothing; False, after a second, while somebody reads an old state."""
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout={CHECKPOINT_MILLISECONDS}")
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={patience}")
+    return not busy
 
 
 def is_scrubbed(connection: sqlite3.Connection, tenant: int, seq: int) -> bool:

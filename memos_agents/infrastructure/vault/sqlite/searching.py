@@ -28,6 +28,7 @@ from memos_agents.infrastructure.vault.sqlite.terms import look_up
 from memos_agents.infrastructure.vault.view import Postings, View
 
 MAX_CACHE_BYTES = 512 * 2**20
+ENTRY_BYTES = 5_000  # of an empty scope: locks, arrays, dictionaries
 MAX_PATCH = 2_000
 
 _Key: TypeAlias = tuple[object, ...]
@@ -111,23 +112,30 @@ class Searching:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)
         with entry.lock, self._engine.read() as connection:
-            tenant = self._names.tenant(connection)
-            row = connection.execute(
-                "SELECT seq, vector_epoch, (SELECT coalesce(max(rid), 0) FROM activity) FROM tenant WHERE rid = ?",
-                (tenant,),
-            ).fetchone()
-            seq, epoch, activity = row or (0, 0, 0)
-            if entry.growth is None or epoch != entry.epoch or seq < entry.seq:
-                self._load(connection, query, entry)
-            elif seq > entry.seq:
-                self._refresh(connection, query, entry, tenant)
-            entry.seq, entry.epoch, entry.activity = seq, epoch, activity
-            if entry.columns is None:
-                assert entry.growth is not None  # _load and _refresh leave it set
-                entry.columns = entry.growth.columns()
-            columns = entry.columns
+            try:
+                columns = self._up_to_date(connection, query, entry)
+            except BaseException:
+                entry.growth = entry.columns = None  # half appended, perhaps: load it again
+                raise
         self._trim(key, entry, columns)
         return columns
+
+    def _up_to_date(self, connection: sqlite3.Connection, query: ViewQuery, entry: _Entry) -> Columns:
+        tenant = self._names.tenant(connection)
+        row = connection.execute(
+            "SELECT seq, vector_epoch, (SELECT coalesce(max(rid), 0) FROM activity) FROM tenant WHERE rid = ?",
+            (tenant,),
+        ).fetchone()
+        seq, epoch, activity = row or (0, 0, 0)
+        if entry.growth is None or epoch != entry.epoch or seq < entry.seq:
+            self._load(connection, query, entry)
+        elif seq > entry.seq:
+            self._refresh(connection, query, entry, tenant)
+        entry.seq, entry.epoch, entry.activity = seq, epoch, activity
+        if entry.columns is None:
+            assert entry.growth is not None  # _load and _refresh leave it set
+            entry.columns = entry.growth.columns()
+        return entry.columns
 
     def _load(self, connection: sqlite3.Connection, query: ViewQuery, entry: _Entry) -> None:
         rows = self._select(connection, query, "v.rid = c.head", "v.superseded_us IS NULL AND v.stale = 0", ())
@@ -205,8 +213,9 @@ class Searching:
         with self._lock:
             if self._entries.get(key) is not entry:
                 return
-            self._size_bytes += columns.size_bytes - entry.size_bytes
-            entry.size_bytes = columns.size_bytes
+            size_bytes = columns.size_bytes + ENTRY_BYTES
+            self._size_bytes += size_bytes - entry.size_bytes
+            entry.size_bytes = size_bytes
             while self._size_bytes > MAX_CACHE_BYTES and len(self._entries) > 1:
                 oldest = next(iter(self._entries))
                 if oldest == key:

@@ -47,7 +47,7 @@ def make(
     connection.execute(
         "INSERT INTO space(tenant, fingerprint, dimension, is_default) SELECT ?1, ?2, ?3, "
         "NOT EXISTS (SELECT 1 FROM space WHERE tenant=?1 AND is_default) WHERE true "
-        "ON CONFLICT(tenant, fingerprint) DO UPDATE SET is_default=excluded.is_default",
+        "ON CONFLICT(tenant, fingerprint) DO UPDATE SET is_default=max(is_default, excluded.is_default)",
         (tenant, fingerprint, dimension),
     )
     return next(space for space in known(connection, names) if space.fingerprint == fingerprint)

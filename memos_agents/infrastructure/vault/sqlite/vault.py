@@ -318,7 +318,6 @@ class SqliteVault:
 
     def _forget_space(self, fingerprint: str | None) -> None:
         if fingerprint is not None:
-            self._names.drop_space(fingerprint)
             self._searching.forget()
 
     def _store_uses(self) -> None:

@@ -180,6 +180,9 @@ class Checks:
         ).fetchone()
         if strays:
             yield Problem(kind="index", what=f"the text index holds {strays} rows of versions that are not there")
+        (lost,) = self._db.execute("SELECT count(*) FROM vector WHERE space NOT IN (SELECT rid FROM space)").fetchone()
+        if lost:
+            yield Problem(kind="vector", what=f"{lost} vectors belong to a space that is not there")
         rows = self._db.execute(
             "SELECT p.fingerprint, count(*) FROM vector x JOIN space p ON p.rid = x.space LEFT JOIN version v ON "
             "v.rid = x.version "
