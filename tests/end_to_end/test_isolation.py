@@ -308,9 +308,11 @@ WRITES: dict[str, Callable[[World], object]] = {
     "derive from a version": lambda w: w.tom.add("copy", derived_from=VersionRef(w.foreign, 1)),
     "derive from a version that is not": lambda w: w.tom.add("copy", derived_from=VersionRef(w.foreign, 99)),
     "name a cube as a source": lambda w: (
-        cube := w.tom.add("copy", derived_from=Source(id=w.foreign, kind="url", locator="x"))[0],
-        w.tom.provenance(cube),
-    ),
+        graph := w.tom.provenance(w.tom.add("copy", derived_from=Source(id=w.foreign, kind="url", locator="x"))[0]),
+        replace(graph, sources=(), derivations=()),
+        [(source.kind, source.locator, source.sha256) for source in graph.sources],  # ids are the store's own
+        [(edge.derived, edge.kind) for edge in graph.derivations],
+    )[1:],
     "erase": lambda w: w.tom.erase(w.foreign),
     "erase with mine": lambda w: w.tom.erase([w.mine, w.foreign]),
     "erase with keyword scope": lambda w: w.memos.erase(w.foreign, **w.scope),

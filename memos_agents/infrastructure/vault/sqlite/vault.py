@@ -40,8 +40,9 @@ from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease
 from memos_agents.infrastructure.vault.record_reading import collect_records
 from memos_agents.infrastructure.vault.sqlite import leases, spaces
 from memos_agents.infrastructure.vault.sqlite.apply import Applier
+from memos_agents.infrastructure.vault.sqlite.copying import copy_to
 from memos_agents.infrastructure.vault.sqlite.counting import count
-from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine, copy_to
+from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine
 from memos_agents.infrastructure.vault.sqlite.journal import Journal
 from memos_agents.infrastructure.vault.sqlite.lineage import Lineage
 from memos_agents.infrastructure.vault.sqlite.names import Names
