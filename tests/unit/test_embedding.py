@@ -58,6 +58,7 @@ def minilm() -> MiniLM:
 
 
 def probe_model() -> Embedder:
+    pytest.importorskip("langchain_core", reason="needs the extra: langchain")
     from langchain_core.embeddings import DeterministicFakeEmbedding
 
     return as_embedder(DeterministicFakeEmbedding(size=32))
@@ -311,6 +312,7 @@ class AsymmetricSentenceModel(SentenceModel):
 
 class TestAdapters:
     def test_langchain(self) -> None:
+        pytest.importorskip("langchain_core", reason="needs the extra: langchain")
         from langchain_core.embeddings import DeterministicFakeEmbedding
 
         model = DeterministicFakeEmbedding(size=48)
@@ -322,6 +324,7 @@ class TestAdapters:
         np.testing.assert_allclose(adapted.embed_query("x"), expected[0], atol=ROUNDING)
 
     def test_llama_index(self) -> None:
+        pytest.importorskip("llama_index.core", reason="needs the extra: llama-index")
         from llama_index.core.embeddings import MockEmbedding
 
         adapted = as_embedder(MockEmbedding(embed_dim=16, model_name="mock-1"))
@@ -344,7 +347,10 @@ class TestAdapters:
         np.testing.assert_allclose(adapted.embed(["query: x"])[0], adapted.embed_query("x"), atol=ROUNDING)
 
     def test_fingerprints_tell_models_apart_and_stay(self) -> None:
+        pytest.importorskip("langchain_core", reason="needs the extra: langchain")
         from langchain_core.embeddings import DeterministicFakeEmbedding
+
+        pytest.importorskip("llama_index.core", reason="needs the extra: llama-index")
         from llama_index.core.embeddings import MockEmbedding
 
         def make() -> list[str]:
@@ -453,6 +459,10 @@ def remote(server: Server) -> Iterator[OpenAICompatibleEmbedder]:
 
 
 class TestOpenAICompatible:
+    @pytest.fixture(autouse=True)
+    def _client(self) -> None:
+        pytest.importorskip("openai", reason="needs the extra: openai")
+
     def test_batches_keep_the_order_of_the_texts(self, server: Server, remote: OpenAICompatibleEmbedder) -> None:
         texts = [f"text {number}" for number in range(10)]
         vectors = remote.embed([*texts, "", " "])

@@ -6,6 +6,8 @@ import os
 import re
 import sqlite3
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -96,10 +98,25 @@ def prepare(path: Path, *, durability: Durability, readonly: bool, mounts: Path 
     if is_new:
         path.touch(mode=0o600)
     try:
-        _check_schema(path, durability=durability, readonly=readonly)
+        _patiently(lambda: _check_schema(path, durability=durability, readonly=readonly))
     except sqlite3.Error as error:
         hint = "; is there room on its disk?" if error.sqlite_errorcode in _NO_ROOM else ""
         raise BackendUnavailable(f"the store {str(path)!r} cannot be opened: {error}{hint}") from error
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """Run `work` again while another process makes the file: SQLite does not wait for a change of the journal mode."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            work()
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _check_schema(path: Path, *, durability: Durability, readonly: bool) -> None:
