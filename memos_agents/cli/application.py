@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memos_agents.cli import adding, benching, erasing, finding, inspecting, keeping
+from memos_agents.cli import adding, benching, copying, erasing, finding, inspecting, keeping, mcp, neo4j
 from memos_agents.cli.failures import USAGE, ReportingGroup
 from memos_agents.cli.help import CONTEXT, SectionedCommand, SectionedGroup, help_text
 from memos_agents.cli.options import publish_start, start, with_shared_options
@@ -30,7 +30,9 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("export", keeping.export, _KEEP),
     ("load", keeping.load, _KEEP),
     ("backup", keeping.backup, _KEEP),
+    ("copy", copying.copy, _KEEP),
     ("reembed", keeping.reembed, _KEEP),
+    ("mcp", mcp.mcp, _KEEP),
     ("verify", inspecting.verify, _KEEP),
 )
 
@@ -89,3 +91,10 @@ _bench.command("retrieval", cls=SectionedCommand, help=help_text(benching.retrie
     with_shared_options(benching.retrieval)
 )
 app.add_typer(_bench, rich_help_panel=_KEEP)
+
+_neo4j = typer.Typer(
+    name="neo4j", cls=SectionedGroup, rich_markup_mode=None, help="A throw-away Neo4j server on this machine."
+)
+for _name, _command in neo4j.COMMANDS:
+    _neo4j.command(_name, cls=SectionedCommand, help=help_text(_command.__doc__))(with_shared_options(_command))
+app.add_typer(_neo4j, rich_help_panel=_KEEP)

@@ -213,6 +213,7 @@ class AsyncMemOS(AsyncFront[MemOS]):
 
     load = _mirrored(MemOS.load)
     backup = _mirrored(MemOS.backup)
+    copy_to = _mirrored(MemOS.copy_to)
     reembed = _mirrored(MemOS.reembed)
     verify = _mirrored(MemOS.verify)
     scrub = _mirrored(MemOS.scrub)

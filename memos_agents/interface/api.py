@@ -28,6 +28,7 @@ from memos_agents.interface.store import Progress, Store, bind_space, fill_space
 from memos_agents.interface.views import Front
 
 if TYPE_CHECKING:
+    from memos_agents.infrastructure.exchange.copying import CopyReport
     from memos_agents.models.base import Embedder
 
 
@@ -75,7 +76,8 @@ class MemOS(Front):
         readonly: bool = False,
         reembed: bool = False,
     ) -> MemOS:
-        """Open a store, made if it is not there: a file, or ":memory:" for one that ends with the process.
+        """Open a store, made if it is not there: a file, ":memory:" for one that ends with the process, or a Neo4j
+        server ("neo4j://localhost:7687", "neo4j+s://graph.example"; needs the extra "neo4j").
 
         `embedder`: None for the built-in one (offline, on the CPU), an `Embedder`, a sentence-transformers, LangChain
         or LlamaIndex embedding, or "none": search by words only, which opens any store whatever made its vectors. A
@@ -83,13 +85,20 @@ class MemOS(Front):
         converts the store first (see `MemOS.reembed`).
 
         `durability` "full" syncs every commit to the disk; "relaxed" may lose the last ones at a power cut, never the
-        order. `clock` replaces the system's time. `cache_dir` is where downloaded model weights are kept. `auth`,
-        `database` and `allow_insecure` are for servers and refused for a file.
+        order. `clock` replaces the system's time. `cache_dir` is where downloaded model weights are kept. `auth` (user,
+        password; else NEO4J_USERNAME and NEO4J_PASSWORD), `database` and `allow_insecure` (plaintext to another
+        machine) are for servers and refused for a file.
         """
         name = check_name(tenant, what="tenant")
         model = embedder_of(embedder)
         vault = open_vault(
-            target, tenant=name, durability=durability, readonly=readonly, for_servers=(auth, database, allow_insecure)
+            target,
+            tenant=name,
+            durability=durability,
+            readonly=readonly,
+            auth=auth,
+            database=database,
+            allow_insecure=allow_insecure,
         )
         try:
             converts = reembed and model is not None
@@ -167,6 +176,44 @@ class MemOS(Front):
         if not isinstance(vault, SupportsBackup):
             raise InvalidRequest(f"{type(vault).__name__} cannot copy itself; use export() instead")
         vault.backup(local_path(path))
+
+    def copy_to(
+        self,
+        target: MemOS,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        scope: Scope | None = None,
+        batch: int = 1000,
+        samples: int = 1000,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """Copy everything, or what a scope admits, into another open store of any kind and tenant, and prove it.
+
+        Resumable: `batch` cubes go in one transaction, and what is there and equal is passed over, so a call that was
+        interrupted is made again. Nothing is overwritten: what differs raises `VersionConflict`. Vectors travel as they
+        are; a target that searches with another embedder raises `IncompatibleModel`. Afterwards both stores are read
+        and compared line by line, and the lineages of `samples` versions; see `ok` and `differences` of the report.
+        `progress` counts each cube twice: copied, and compared. The log, snapshots and receipts stay with this store.
+        """
+        from memos_agents.infrastructure.exchange.copying import copy_records
+
+        if not isinstance(target, MemOS):
+            raise InvalidRequest(f"the target must be an open MemOS, not {type(target).__name__}")
+        named = self._named(user_id, agent_id, session_id, scope)
+        wanted = Scope.everything(self.tenant) if named is None else arguments.for_reading(named, what="copy_to()")
+        report = copy_records(
+            self._store.vault,
+            target._store.writable,
+            wanted,
+            clock=target._store.now,
+            part=arguments.count_of(batch, what="batch", most=100_000),
+            samples=arguments.count_of(samples, what="samples", least=0, most=10_000_000),
+            progress=progress,
+        )
+        target._store.resemblance.forget()
+        return report
 
     def reembed(self, embedder: object, *, progress: Progress | None = None) -> ReembedReport:
         """Convert the store to another embedder; every version keeps everything but its vectors.

@@ -21,11 +21,16 @@ def open_vault(
     tenant: str,
     durability: Literal["full", "relaxed"],
     readonly: bool,
-    for_servers: tuple[object, object, object],
+    auth: tuple[str, str] | None,
+    database: str | None,
+    allow_insecure: bool,
 ) -> MemVault:
-    """The vault that `target` names; `InvalidRequest` for what this release cannot open."""
+    """The vault that `target` names; `InvalidRequest` for what this release cannot open.
+
+    A server's login is `auth`, else what NEO4J_USERNAME and NEO4J_PASSWORD say.
+    """
     if not isinstance(target, str | PathLike):
-        raise InvalidRequest(f"target must be a path or ':memory:', not {type(target).__name__}")
+        raise InvalidRequest(f"target must be a path, ':memory:' or an address, not {type(target).__name__}")
     name = os.fspath(target)
     if not isinstance(name, str) or not name or name.isspace() or "\x00" in name:
         raise InvalidRequest(f"target must name a file, or be ':memory:'; it is {name!r}")
@@ -33,13 +38,22 @@ def open_vault(
         raise InvalidRequest(f"durability is {durability!r}; it must be 'full' or 'relaxed'")
     scheme = name.partition("://")[0] if "://" in name else ""
     if scheme.split("+")[0] in _SERVERS:
-        raise InvalidRequest(
-            "Neo4j comes with a later release; until then use a file, such as MemOS.open('memos.db'), which export() "
-            "and load() can move later"
+        from memos_agents.infrastructure.vault.neo4j import Neo4jVault
+        from memos_agents.interface.settings import server_login
+
+        if durability != "full":
+            raise InvalidRequest("durability is for files; a server syncs every commit to its disk")
+        return Neo4jVault(
+            name,
+            tenant=tenant,
+            auth=_checked_login(auth) if auth is not None else server_login(os.environ),
+            database=database,
+            allow_insecure=allow_insecure,
+            readonly=readonly,
         )
     if scheme:
-        raise InvalidRequest(f"there is no backend for {scheme!r}://; use a file path or ':memory:'")
-    if any(for_servers):
+        raise InvalidRequest(f"there is no backend for {scheme!r}://; use a file path, ':memory:' or neo4j://host:7687")
+    if auth is not None or database is not None or allow_insecure:
         raise InvalidRequest("auth=, database= and allow_insecure= are for servers; a file has none of them")
     if name == ":memory:":
         from memos_agents.infrastructure.vault.memory import MemoryVault
@@ -50,6 +64,13 @@ def open_vault(
     from memos_agents.infrastructure.vault.sqlite import SqliteVault
 
     return SqliteVault(name, tenant=tenant, durability=durability, readonly=readonly)
+
+
+def _checked_login(auth: object) -> tuple[str, str]:
+    match auth:
+        case (str() as user, str() as password):
+            return user, password
+    raise InvalidRequest("auth must be (user name, password)")
 
 
 def embedder_of(embedder: object | None) -> Embedder | None:

@@ -195,6 +195,12 @@ def _refuse_risky(found: Mapping[str, object], path: Path) -> None:
         )
 
 
+def server_login(environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """The login for a Neo4j server that the environment gives (NEO4J_USERNAME, NEO4J_PASSWORD); None without one."""
+    password = environ.get("NEO4J_PASSWORD")
+    return (environ.get("NEO4J_USERNAME") or "neo4j", password) if password else None
+
+
 def _read_environment(environ: Mapping[str, str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for variable, value in environ.items():

@@ -13,6 +13,7 @@ import base64
 import inspect
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -74,12 +75,22 @@ def front(vault: MemVault, seed: int, clock: FixedClock) -> MemOS:
     return MemOS(vault, embedder=HashEmbedder(), clock=clock, ids=IdSource(lambda _: next(bits)))
 
 
+def vault_of(folder: Path, kind: str, tenant: str = "default") -> MemVault:
+    """A vault in `folder`; `kind` is "memory", "file" or the address of a Neo4j server."""
+    if kind == "memory":
+        return MemoryVault(tenant=tenant)
+    if kind == "file":
+        return SqliteVault(folder / "memos.db", tenant=tenant, durability="relaxed")
+    from memos_agents.infrastructure.vault.neo4j import Neo4jVault
+
+    return Neo4jVault(kind, tenant=tenant, store=f"{folder.parent.name}-{folder.name}-{os.getpid()}")
+
+
 def build(folder: Path, kind: str, has_victim: bool, divided_by: str = "user") -> World:
     folder.mkdir()
-    path = folder / "memos.db"
-    vaults: list[MemVault] = [MemoryVault() if kind == "memory" else SqliteVault(path, durability="relaxed")]
+    vaults: list[MemVault] = [vault_of(folder, kind)]
     if divided_by == "tenant":
-        vaults.append(SqliteVault(path, tenant="other", durability="relaxed"))
+        vaults.append(vault_of(folder, kind, "other"))
     # What the victim does lies in time between two acts of the attacker, so that it moves none of their times.
     now, theirs = FixedClock(START + MINUTE, step=MINUTE), FixedClock(START, step=timedelta(milliseconds=1))
     attacker, victim = front(vaults[0], 1, now), front(vaults[-1], 2, theirs)
@@ -123,18 +134,28 @@ def opened(folder: Path, kind: str, divided_by: str = "user") -> Iterator[tuple[
             vault.close()
 
 
-@pytest.fixture(params=["memory", "file"])
+SERVER = pytest.param("neo4j", marks=pytest.mark.neo4j)
+
+
+@pytest.fixture(params=["memory", "file", SERVER])
 def worlds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[World, World]]:
-    yield from opened(tmp_path, request.param)
+    yield from opened(tmp_path, place_of(request, request.param))
 
 
 LASTING = [(kind, by) for by in ("user", "session", "agent") for kind in ("memory", "file")] + [("file", "tenant")]
+SERVED = [pytest.param(("neo4j", by), marks=pytest.mark.neo4j) for by in ("user", "tenant")]
 
 
-@pytest.fixture(scope="module", params=LASTING, ids="-".join)
+@pytest.fixture(scope="module", params=[*LASTING, *SERVED], ids="-".join)
 def lasting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, World]]:
     """For attacks that only read; both worlds see the same ones in the same order."""
-    yield from opened(tmp_path_factory.mktemp("worlds"), *request.param)
+    kind, divided_by = request.param
+    yield from opened(tmp_path_factory.mktemp("worlds"), place_of(request, kind), divided_by)
+
+
+def place_of(request: pytest.FixtureRequest, kind: str) -> str:
+    """`kind`, or the address of the server that it stands for."""
+    return str(request.getfixturevalue("neo4j_uri")) if kind == "neo4j" else kind
 
 
 def answer(world: World, attack: Callable[[World], object]) -> str:

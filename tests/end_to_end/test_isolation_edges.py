@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -39,10 +40,12 @@ EVERYTHING = Scope.everything()
 NO_GRANT = ("*", "%", "to", "tom2", "TOM", "tom ", " tom", "t\u043em", "tom\u0301", "['tom']", "tom,mara", "anybody")
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", pytest.param("neo4j", marks=pytest.mark.neo4j)])
 def memos(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemOS]:
-    target = ":memory:" if request.param == "memory" else tmp_path / "memos.db"
-    with MemOS.open(target, embedder=HashEmbedder(64), clock=FixedClock(START), durability="relaxed") as opened:
+    target, durability = ":memory:" if request.param == "memory" else str(tmp_path / "memos.db"), "relaxed"
+    if request.param == "neo4j":
+        target, durability = f"{request.getfixturevalue('neo4j_uri')}?store={secrets.token_hex(6)}", "full"
+    with MemOS.open(target, embedder=HashEmbedder(64), clock=FixedClock(START), durability=durability) as opened:
         yield opened
 
 

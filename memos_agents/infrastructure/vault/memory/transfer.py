@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from memos_agents.cube.canonical import JSON
@@ -30,9 +31,42 @@ from memos_agents.infrastructure.vault.records import (
 
 def export_lines(tables: Tables, scope: Scope) -> list[Line]:
     """Everything in the scope, in the order of `KINDS`, each kind sorted by what names it."""
-    body = list(_content(tables, scope))
-    activities: set[str | None] = set(tables.activities) if tables.is_whole(scope) else set()
-    sources = set(tables.sources) if tables.is_whole(scope) else set()
+    cubes = sorted((cube for cube in tables.cubes.values() if scope.admits(cube.scope)), key=lambda cube: cube.id)
+    relations = [row for row in tables.relations if tables.admits_all(row.ends, scope)]
+    body = _body(tables, scope, cubes, cubes, relations)
+    if tables.is_whole(scope):
+        return _with_what_is_named(tables, scope, body, set(tables.activities), set(tables.sources))
+    return _with_what_is_named(tables, scope, body, set(), set())
+
+
+def lines_of(tables: Tables, cube_ids: Iterable[str], scope: Scope) -> list[Line]:
+    """What a load of these cubes needs (see `SupportsRecordsOf`), in the same order."""
+    found = {cube_id: tables.admitted(cube_id, scope) for cube_id in cube_ids}
+    own = {cube_id: cube for cube_id, cube in found.items() if cube is not None}
+    relations = [
+        row
+        for cube_id in own
+        for row in tables.relations_at.get(cube_id, ())
+        if max(row.ends) == cube_id and tables.admits_all(row.ends, scope)
+    ]
+    named = {end for row in relations for end in row.ends}
+    named.update(
+        edge.source.cube_id
+        for cube in own.values()
+        for version in cube.versions
+        for edge in tables.up.get(version.ref, ())
+        if not isinstance(edge.source, str)
+    )
+    context = {cube_id: cube for cube_id in named if (cube := tables.admitted(cube_id, scope)) is not None}
+    told = sorted((own | context).values(), key=lambda cube: cube.id)
+    cubes = [cube for cube in told if cube.id in own]
+    return _with_what_is_named(tables, scope, _body(tables, scope, told, cubes, relations), set(), set())
+
+
+def _with_what_is_named(
+    tables: Tables, scope: Scope, body: list[Line], activities: set[str | None], sources: set[str]
+) -> list[Line]:
+    """`body` after the lines of the activities and sources: these, and those that it names."""
     for line in body:
         match line:
             case VersionLine():
@@ -54,24 +88,27 @@ def export_lines(tables: Tables, scope: Scope) -> list[Line]:
     return [*lines, *body]
 
 
-def _content(tables: Tables, scope: Scope) -> Iterator[Line]:
-    cubes = sorted((cube for cube in tables.cubes.values() if scope.admits(cube.scope)), key=lambda cube: cube.id)
-    for cube in cubes:
-        yield cube_line(cube)
-    for cube in cubes:
-        yield from map(version_line, cube.versions)
+def _body(
+    tables: Tables, scope: Scope, told: Sequence[CubeRow], cubes: Sequence[CubeRow], relations: Iterable[RelationRow]
+) -> list[Line]:
+    """The cubes and versions of `told`, and of `cubes` also the derivations and vectors."""
+    lines: list[Line] = [*map(cube_line, told)]
+    for cube in told:
+        lines.extend(map(version_line, cube.versions))
     edges = [edge for cube in cubes for version in cube.versions for edge in tables.up.get(version.ref, ())]
-    for edge in sorted(edges, key=lambda edge: (edge.derived, str(edge.source), edge.kind)):
-        if isinstance(edge.source, str) or tables.admitted(edge.source.cube_id, scope):
-            yield DerivationLine(derivation=edge, activity_id=tables.derivations[edge])
-    relations = [row for row in tables.relations if tables.admits_all(row.ends, scope)]
-    for row in sorted(relations, key=lambda row: (row.triple, row.recorded_at, row.removed_at is None)):
-        yield relation_line(row)
+    lines.extend(
+        DerivationLine(derivation=edge, activity_id=tables.derivations[edge])
+        for edge in sorted(edges, key=lambda edge: (edge.derived, str(edge.source), edge.kind))
+        if isinstance(edge.source, str) or tables.admitted(edge.source.cube_id, scope)
+    )
+    ordered = sorted(relations, key=lambda row: (row.triple, row.recorded_at, row.removed_at is None))
+    lines.extend(map(relation_line, ordered))
     for cube in cubes:
         for version in cube.versions:
             for fingerprint, data in sorted(version.vectors.items()):
                 dimension = tables.spaces[fingerprint].dimension
-                yield VectorLine(ref=version.ref, space=fingerprint, dimension=dimension, data=data)
+                lines.append(VectorLine(ref=version.ref, space=fingerprint, dimension=dimension, data=data))
+    return lines
 
 
 def cube_line(cube: CubeRow) -> CubeLine:
@@ -222,7 +259,7 @@ def _check_new_keys(tables: Tables, new: Load) -> None:
 
 def _write_parts(tables: Tables, new: Load) -> frozenset[str]:
     """Write what was found to be new; returns the cubes."""
-    touched: dict[str, set[str]] = {name: set() for name in new.activities}
+    touched: defaultdict[str | None, set[str]] = defaultdict(set)
     for cube_id, cube in new.cubes.items():
         row = CubeRow(
             id=cube_id,
@@ -239,7 +276,7 @@ def _write_parts(tables: Tables, new: Load) -> frozenset[str]:
             tables.index(row)
         for version in row.versions:
             for name in (version.activity_id, version.ended_by):
-                touched.get(name or "", set()).add(cube_id)
+                touched[name].add(cube_id)
     tables.sources.update(new.sources)
     for edge, derivation in new.derivations.items():
         tables.add_derivation(edge, derivation.activity_id)
@@ -251,7 +288,7 @@ def _write_parts(tables: Tables, new: Load) -> frozenset[str]:
             removed_at=line.removed_at,
         )
         tables.add_relation(relation)
-        touched.get(line.activity_id, set()).update(relation.ends)
+        touched[line.activity_id].update(relation.ends)
     for vector in new.vectors.values():
         if vector.space not in tables.spaces:
             is_default = not any(space.is_default for space in tables.spaces.values())
@@ -263,9 +300,12 @@ def _write_parts(tables: Tables, new: Load) -> frozenset[str]:
         tables.activities[name] = ActivityRow(
             activity=activity.activity,
             at=activity.at,
-            touched=frozenset(touched[name]),
+            touched=frozenset(),
             effects=Effects(activity_id=name, kind=activity.activity.kind),
         )
+    for name, cube_ids in touched.items():  # of one that was here before, too: it decides who may read its parameters
+        if name is not None:
+            tables.activities[name].touched |= cube_ids
     return frozenset(new.cubes) | {end for line in new.relations for end in line.triple[::2]}
 
 

@@ -49,7 +49,7 @@ from memos_agents.infrastructure.vault.memory.reads import (
 )
 from memos_agents.infrastructure.vault.memory.search import make_view, put_vectors, without_vectors
 from memos_agents.infrastructure.vault.memory.tables import Tables
-from memos_agents.infrastructure.vault.memory.transfer import export_lines, restore_into
+from memos_agents.infrastructure.vault.memory.transfer import export_lines, lines_of, restore_into
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -258,6 +258,15 @@ class MemoryVault:
     @_alone
     def records(self, scope: Scope) -> Iterator[Record]:
         return iter([line.to_record() for line in export_lines(self._tables, scope)])
+
+    @_alone
+    def cube_ids(self, scope: Scope, *, limit: int, after: str | None = None) -> builtins.list[str]:
+        ids = (cube.id for cube in self._tables.cubes.values() if scope.admits(cube.scope))
+        return sorted(cube_id for cube_id in ids if after is None or cube_id > after)[:limit]
+
+    @_alone
+    def records_of(self, cube_ids: Sequence[str], scope: Scope) -> Iterator[Record]:
+        return iter([line.to_record() for line in lines_of(self._tables, cube_ids, scope)])
 
     @_alone
     def restore(self, records: Iterable[Record], commit: Commit) -> dict[str, int]:

@@ -107,7 +107,9 @@ class Comparison:
     def _relations(self, load: Load, new: Load) -> None:
         known: dict[tuple[object, ...], RelationLine] = {}
         is_open: set[tuple[object, ...]] = set()
-        for marks, piece in chunks(sorted({line.relation.source_id for line in load.relations})):
+        ends = [(line.relation.source_id, line.relation.target_id) for line in load.relations]
+        both_known = sorted({source for source, target in ends if not new.cubes.keys() & {source, target}})
+        for marks, piece in chunks(both_known):
             for line in self._here.relations(f"AND c.id IN ({marks})", tuple(piece)):
                 known[_name(line)] = line
                 if line.removed_at is None:

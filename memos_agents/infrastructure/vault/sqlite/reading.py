@@ -67,17 +67,17 @@ class Reader:
             return f"{alias}.tenant = ?", [self._names.tenant(connection)]
         return " AND ".join(terms), values
 
-    def owner_by_id(self, connection: sqlite3.Connection, scope: Scope) -> tuple[str, list[int]]:
+    def owner_by_id(self, connection: sqlite3.Connection, scope: Scope, alias: str = "c") -> tuple[str, list[int]]:
         """As `owner`, for questions by id: those have an index of their own, so that the size of a scope costs nothing.
 
         A unary plus keeps SQLite from walking through everything of a user instead.
         """
         if scope.tenant != self._tenant:
-            return "c.tenant = ?", [UNKNOWN]
+            return f"{alias}.tenant = ?", [UNKNOWN]
         owners = zip(("user", "agent", "session"), self._names.scope_rids(connection, scope), strict=True)
         bound = [(column, rid) for column, rid in owners if rid]
-        condition = "".join(f" AND +c.{column} = ?" for column, _ in bound)
-        return f"c.tenant = ?{condition}", [self._names.tenant(connection), *(rid for _, rid in bound)]
+        condition = "".join(f" AND +{alias}.{column} = ?" for column, _ in bound)
+        return f"{alias}.tenant = ?{condition}", [self._names.tenant(connection), *(rid for _, rid in bound)]
 
     def heads(self, connection: sqlite3.Connection, cube_ids: Sequence[str], scope: Scope) -> dict[str, MemCube]:
         condition, values = self.owner_by_id(connection, scope)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 
 from memos_agents.cube.canonical import canonical_json
 from memos_agents.cube.memcube import MemCube, VersionRef, unpack_body
@@ -71,6 +70,9 @@ class _Restoration:
     def __init__(self, connection: sqlite3.Connection, applier: Applier, tenant: int) -> None:
         self._db, self._applier, self._tenant = connection, applier, tenant
         self._activity = 0
+        self._activities: dict[str, int] = {}
+        self._cubes: dict[str, int] = {}
+        self._versions: dict[VersionRef, int] = {}
         self._effects: list[str] = []
         self._touched: set[tuple[int, int]] = set()
 
@@ -92,7 +94,7 @@ class _Restoration:
         self._activity = row[0]
 
     def write(self, new: Load) -> None:
-        activities = {name: self._insert_activity(line) for name, line in new.activities.items()}
+        self._activities = {name: self._insert_activity(line) for name, line in new.activities.items()}
         for name, source in new.sources.items():
             self._db.execute(
                 "INSERT INTO source(tenant, id, kind, locator, sha256) VALUES(?,?,?,?,?) ON CONFLICT(tenant, id) DO "
@@ -101,18 +103,16 @@ class _Restoration:
                 (self._tenant, name, source.kind, source.locator, source.sha256),
             )
         for cube_id, cube in new.cubes.items():
-            self._insert_cube(cube, new.versions[cube_id], activities)
+            self._insert_cube(cube, new.versions[cube_id])
         for derivation, edge in new.derivations.items():
-            self._insert_edge(
-                derivation.derived, derivation.source, derivation.kind, self._known(edge.activity_id, activities)
-            )
+            self._insert_edge(derivation.derived, derivation.source, derivation.kind, self._known(edge.activity_id))
         for relation in new.relations:
-            self._insert_relation(relation, activities)
+            self._insert_relation(relation)
         for vector in new.vectors.values():
             space = self._space(vector.space, vector.dimension)
-            rid = version_rid(self._db, self._tenant, vector.ref)
             self._db.execute(
-                "INSERT OR IGNORE INTO vector(space, version, data) VALUES(?,?,?)", (space, rid, vector.data)
+                "INSERT OR IGNORE INTO vector(space, version, data) VALUES(?,?,?)",
+                (space, self._version(vector.ref), vector.data),
             )
 
     def chain(self, commit: Commit, seq: int, at_us: int, previous: bytes) -> None:
@@ -140,15 +140,26 @@ class _Restoration:
         ).fetchone()  # fmt: skip
         return int(row[0])
 
-    def _known(self, activity_id: str, new: Mapping[str, int]) -> int:
-        if activity_id not in new:
+    def _known(self, activity_id: str) -> int:
+        rid = self._activities.get(activity_id)
+        if rid is None:
             row = self._db.execute(
                 "SELECT rid FROM activity WHERE tenant=? AND id=?", (self._tenant, activity_id)
             ).fetchone()
-            return int(row[0])
-        return new[activity_id]
+            self._activities[activity_id] = rid = int(row[0])
+        return rid
 
-    def _insert_cube(self, line: CubeLine, versions: list[VersionLine], activities: Mapping[str, int]) -> None:
+    def _cube(self, cube_id: str) -> int:
+        rid = self._cubes.get(cube_id)
+        if rid is None:
+            row = self._db.execute("SELECT rid FROM cube WHERE tenant=? AND id=?", (self._tenant, cube_id)).fetchone()
+            self._cubes[cube_id] = rid = int(row[0])
+        return rid
+
+    def _version(self, ref: VersionRef) -> int | None:
+        return self._versions.get(ref) or version_rid(self._db, self._tenant, ref)
+
+    def _insert_cube(self, line: CubeLine, versions: list[VersionLine]) -> None:
         owner = self._applier.names.scope_rids(self._db, line.scope, make=True)
         cubes = [_cube_of(line, version) for version in versions]
         head = cubes[-1]
@@ -167,9 +178,10 @@ class _Restoration:
             ).fetchone()  # fmt: skip
         except sqlite3.IntegrityError as error:
             raise VersionConflict(f"the key {header.key!r} of cube {line.id!r} is taken", key=header.key) from error
+        self._cubes[line.id] = cube_rid
         rid = 0
         for version, cube in zip(versions, cubes, strict=True):
-            rid = self._insert_version(cube_rid, version, cube, owner, activities)
+            rid = self._insert_version(cube_rid, version, cube, owner)
             self._effects.append(chain.wrote(line.id, version.ref.version, version.hash))
         self._db.execute("UPDATE cube SET head=? WHERE rid=?", (rid, cube_rid))
         if line.use_count and line.last_used_at is not None:
@@ -179,8 +191,8 @@ class _Restoration:
             )
         self._touched.add((self._activity, cube_rid))
         for name in {name for version in versions for name in (version.activity_id, version.ended_by)}:
-            if name is not None and name in activities:
-                self._touched.add((activities[name], cube_rid))
+            if name is not None:  # one that was here before, too: who may read its parameters depends on all it touched
+                self._touched.add((self._known(name), cube_rid))
 
     def _insert_version(
         self,
@@ -188,7 +200,6 @@ class _Restoration:
         line: VersionLine,
         cube: MemCube,
         owner: tuple[int, int, int],
-        activities: Mapping[str, int],
     ) -> int:
         recorded_us = to_microseconds(line.recorded_at)
         words, length, flags, speaker = None, 0, 0, None
@@ -201,13 +212,14 @@ class _Restoration:
             "valid_from_us, valid_to_us, expires_us, collection, speaker, flags, length) "
             "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING rid",
             (
-                cube_rid, line.ref.version, self._known(line.activity_id, activities), recorded_us,
+                cube_rid, line.ref.version, self._known(line.activity_id), recorded_us,
                 None if line.superseded_at is None else to_microseconds(line.superseded_at),
-                None if line.ended_by is None else self._known(line.ended_by, activities), int(line.is_stale),
+                None if line.ended_by is None else self._known(line.ended_by), int(line.is_stale),
                 bytes.fromhex(line.hash), line.body, TYPE_NUMBER[line.memory_type], *time_columns(cube, recorded_us),
                 cube.descriptive.collection, speaker, flags, length,
             ),
         ).fetchone()  # fmt: skip
+        self._versions[line.ref] = rid
         if words is not None:
             self._db.execute("INSERT INTO terms(rowid, words) VALUES(?,?)", (rid, words))
         if isinstance(cube.payload, ArtefactPayload):
@@ -219,9 +231,9 @@ class _Restoration:
         return int(rid)
 
     def _insert_edge(self, derived: VersionRef, source: VersionRef | str, kind: str, activity: int) -> None:
-        rid = version_rid(self._db, self._tenant, derived)
+        rid = self._version(derived)
         if isinstance(source, VersionRef):
-            origin = version_rid(self._db, self._tenant, source)
+            origin = self._version(source)
             self._db.execute(
                 "INSERT INTO derivation(derived, source, kind, activity) VALUES(?,?,?,?)", (rid, origin, kind, activity)
             )
@@ -233,24 +245,19 @@ class _Restoration:
                 "INSERT INTO evidence(derived, source, kind, activity) VALUES(?,?,?,?)", (rid, origin, kind, activity)
             )
 
-    def _insert_relation(self, line: RelationLine, activities: Mapping[str, int]) -> None:
+    def _insert_relation(self, line: RelationLine) -> None:
         relation = line.relation
-        for cube_id in (relation.source_id, relation.target_id):
-            (rid,) = self._db.execute(
-                "SELECT rid FROM cube WHERE tenant=? AND id=?", (self._tenant, cube_id)
-            ).fetchone()
-            self._touched.update(
-                (activity, rid) for activity in {self._activity, activities.get(line.activity_id, self._activity)}
-            )
+        activity, ends = self._known(line.activity_id), (self._cube(relation.source_id), self._cube(relation.target_id))
+        for end in ends:
+            self._touched.update(((self._activity, end), (activity, end)))
         self._db.execute(
             "INSERT INTO relation(source, kind, target, properties, recorded_us, removed_us, activity) "
-            "SELECT a.rid, ?, b.rid, ?, ?, ?, ? FROM cube a, cube b WHERE a.tenant=? AND a.id=? AND b.tenant=? AND "
-            "b.id=?",
+            "VALUES(?,?,?,?,?,?,?)",
             (
-                relation.kind.value, canonical_json(relation.properties), to_microseconds(line.recorded_at),
+                ends[0], relation.kind.value, ends[1], canonical_json(relation.properties),
+                to_microseconds(line.recorded_at),
                 None if line.removed_at is None else to_microseconds(line.removed_at),
-                self._known(line.activity_id, activities),
-                self._tenant, relation.source_id, self._tenant, relation.target_id,
+                activity,
             ),
         )  # fmt: skip
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from memos_agents.cube.canonical import JSON
 from memos_agents.cube.moment import to_microseconds
 from memos_agents.infrastructure.vault.base import ViewQuery
+from memos_agents.infrastructure.vault.growth import Columns, Growth, Row, row_order
 from memos_agents.infrastructure.vault.sqlite.engine import Engine, chunks
-from memos_agents.infrastructure.vault.sqlite.growth import SELECTED, Columns, Growth, Row, row_order
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
 from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER, TYPE_NUMBER
@@ -30,6 +30,11 @@ from memos_agents.infrastructure.vault.view import Postings, View
 MAX_CACHE_BYTES = 512 * 2**20
 ENTRY_BYTES = 5_000  # of an empty scope: locks, arrays, dictionaries
 MAX_PATCH = 2_000
+SELECTED = (
+    "c.id, v.n, c.user, c.agent, c.session, v.speaker, v.flags, v.event_us, v.length, x.data, "
+    "c.rid, v.rid, c.created_us, v.expires_us, v.valid_from_us, v.valid_to_us"
+)
+"""The columns of a `Row`, from cube `c`, version `v` and vector `x`."""
 
 _Key: TypeAlias = tuple[object, ...]
 
@@ -88,7 +93,7 @@ class Searching:
 
     def view(self, query: ViewQuery) -> SqliteSearchView:
         columns = self._current(query) if query.as_of is None else self._past(query)
-        return SqliteSearchView(self, query, _visible(columns, query))
+        return SqliteSearchView(self, query, columns.visible(query))
 
     def look_up(
         self, terms: Iterable[str], query: ViewQuery
@@ -221,12 +226,3 @@ class Searching:
                 if oldest == key:
                     break
                 self._size_bytes -= self._entries.pop(oldest).size_bytes
-
-
-def _visible(columns: Columns, query: ViewQuery) -> Columns:
-    """Without what has expired at `now`, and with `valid_at` only what was true then."""
-    mask = columns.expires > to_microseconds(query.now)
-    if query.valid_at is not None:
-        moment = to_microseconds(query.valid_at)
-        mask &= (columns.valid_from <= moment) & (moment < columns.valid_to)
-    return columns.where(mask)

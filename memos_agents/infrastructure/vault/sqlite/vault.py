@@ -6,7 +6,7 @@ import builtins
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -48,11 +48,11 @@ from memos_agents.infrastructure.vault.sqlite.lineage import Lineage
 from memos_agents.infrastructure.vault.sqlite.names import Names
 from memos_agents.infrastructure.vault.sqlite.opening import Durability, prepare
 from memos_agents.infrastructure.vault.sqlite.reading import Reader
+from memos_agents.infrastructure.vault.sqlite.records_of import SqliteMoment
 from memos_agents.infrastructure.vault.sqlite.restoring import restore
 from memos_agents.infrastructure.vault.sqlite.schema import STATE_NUMBER
 from memos_agents.infrastructure.vault.sqlite.scrubbing import delete_doomed_blobs, is_scrubbed, scrub
 from memos_agents.infrastructure.vault.sqlite.searching import Searching, SqliteSearchView
-from memos_agents.infrastructure.vault.sqlite.transfer import Records
 from memos_agents.infrastructure.vault.sqlite.uses import PendingUses
 from memos_agents.infrastructure.vault.sqlite.verifying import Checks
 
@@ -270,10 +270,23 @@ class SqliteVault:
     def is_scrubbed(self, seq: int) -> bool:
         return self._read(lambda connection: is_scrubbed(connection, self._names.tenant(connection), seq))
 
-    def records(self, scope: Scope) -> Iterator[Record]:
+    @contextmanager
+    def moment(self) -> Iterator[SqliteMoment]:
         self._store_uses()
         with self._engine.read() as connection:
-            yield from Records(self._reader, connection, scope)
+            yield SqliteMoment(self._reader, connection)
+
+    def cube_ids(self, scope: Scope, *, limit: int, after: str | None = None) -> builtins.list[str]:
+        with self.moment() as moment:
+            return moment.cube_ids(scope, limit=limit, after=after)
+
+    def records_of(self, cube_ids: Sequence[str], scope: Scope) -> Iterator[Record]:
+        with self.moment() as moment:
+            yield from moment.records_of(cube_ids, scope)
+
+    def records(self, scope: Scope) -> Iterator[Record]:
+        with self.moment() as moment:
+            yield from moment.records(scope)
 
     def backup(self, path: Path) -> None:
         """Write a copy as of one moment to a new file while the store is in use; blobs go to `PATH.blobs/`.

@@ -1,4 +1,7 @@
-"""The columns of one cached scope: appended to in place, patched by copying, never changed under a view handed out."""
+"""The columns of one cached scope: appended to in place, patched by copying, never changed under a view handed out.
+
+Shared by the vaults that cache what they read of a scope; each selects its rows in its own language.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_agents.cube.memcube import VersionRef
+from memos_agents.cube.moment import to_microseconds
+from memos_agents.infrastructure.vault.base import ViewQuery
 from memos_agents.infrastructure.vault.columns import neighbours, unpack_vectors
 from memos_agents.infrastructure.vault.view import View
 
 Number = TypeVar("Number", bound=np.generic)
-Row: TypeAlias = tuple[object, ...]
-SELECTED = (
-    "c.id, v.n, c.user, c.agent, c.session, v.speaker, v.flags, v.event_us, v.length, x.data, "
-    "c.rid, v.rid, c.created_us, v.expires_us, v.valid_from_us, v.valid_to_us"
-)
-"""The columns of a `Row`, from cube `c`, version `v` and vector `x`."""
+Row: TypeAlias = Sequence[object]
+"""A `ViewRow` (owners may be the store's numbers, 0 for none), then for the cache alone: the numbers of cube and version
+in the store, when the cube was made, `expires`, `valid_from` and `valid_to` (None: open), in microseconds since 1970.
+"""
 NEVER, ALWAYS = 2**62, -(2**62)
 
 _NUMBERS = {
@@ -43,6 +46,14 @@ class Columns:
     @property
     def size_bytes(self) -> int:
         return int(self.view.vectors.nbytes) + 250 * len(self.view)
+
+    def visible(self, query: ViewQuery) -> Columns:
+        """Without what has expired at `query.now`, and with `valid_at` only what was true then."""
+        mask = self.expires > to_microseconds(query.now)
+        if query.valid_at is not None:
+            moment = to_microseconds(query.valid_at)
+            mask &= (self.valid_from <= moment) & (moment < self.valid_to)
+        return self.where(mask)
 
     def where(self, mask: NDArray[np.bool_]) -> Columns:
         """Only the rows of `mask`, with neighbours and numbers settled among them."""
@@ -81,11 +92,11 @@ class Growth:
         return self._count
 
     def cubes(self) -> NDArray[np.int64]:
-        """Rowids of the cubes, in row order."""
+        """Numbers of the cubes, in row order."""
         return self._arrays["cube"][: self._count]
 
     def versions(self) -> NDArray[np.int64]:
-        """Rowids of the versions, in row order."""
+        """Numbers of the versions, in row order."""
         return self._arrays["version"][: self._count]
 
     def fits_behind(self, rows: Sequence[Row]) -> bool:
