@@ -20,7 +20,7 @@ from memos_agents.infrastructure.vault.duplicates import redirect
 from memos_agents.infrastructure.vault.neo4j import cypher
 from memos_agents.infrastructure.vault.neo4j.cascade import Cascade
 from memos_agents.infrastructure.vault.neo4j.checks import check, check_lease, find_duplicates, lookups, refs_of
-from memos_agents.infrastructure.vault.neo4j.drafting import draft_commit
+from memos_agents.infrastructure.vault.neo4j.drafting import draft_commit, new_rows
 from memos_agents.infrastructure.vault.neo4j.erasing import erase
 from memos_agents.infrastructure.vault.neo4j.link import Tx
 from memos_agents.infrastructure.vault.neo4j.uses import PendingUses
@@ -135,11 +135,11 @@ class Applier:
 
     def _write_new(self, tx: Tx, activity: dict[str, object], tail: dict[str, object], draft: Draft) -> None:
         agent = {"id": activity["agent_id"], "kind": activity["agent_kind"], "name": activity["agent_name"]}
-        first = draft.new[:ROWS_AT_ONCE]
-        tx.run(cypher.WRITE_NEW, activity=activity, agent=agent, tail=tail, rows=first)
+        first = new_rows(draft.new[:ROWS_AT_ONCE], draft.at_us)
+        tx.start(cypher.WRITE_NEW, activity=activity, agent=agent, tail=tail, rows=first)
         for start in range(ROWS_AT_ONCE, len(draft.new), ROWS_AT_ONCE):
-            rows = draft.new[start : start + ROWS_AT_ONCE]
-            tx.run(cypher.WRITE_MORE, activity=activity["id"], rows=rows)
+            rows = new_rows(draft.new[start : start + ROWS_AT_ONCE], draft.at_us)
+            tx.start(cypher.WRITE_MORE, activity=activity["id"], rows=rows)
 
     def _write_changes(self, tx: Tx, activity: str, draft: Draft) -> set[VersionRef]:
         """Everything beside new cubes; returns the versions that became stale."""

@@ -65,10 +65,7 @@ CREATE_VECTOR_INDEX_25: Final[dict[int, LiteralString]] = {
     for size in VECTOR_INDEX
 }
 """From 2026.01 on: the owner lies in the index, so that it is searched within a scope."""
-SHOW_INDEXES: Final[LiteralString] = (
-    "SHOW INDEXES YIELD name, state, populationPercent WHERE name STARTS WITH 'memos_' "
-    "RETURN name, state, populationPercent"
-)
+SHOW_INDEXES: Final[LiteralString] = "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'memos_' RETURN name, state"
 COUNT_ALL: Final[LiteralString] = "MATCH (c:MemCube) RETURN count(c)"
 
 # -- the size of a scope, and what is common in it
@@ -146,17 +143,22 @@ _JOINED: Final[LiteralString] = (
   WITH vector, c, coalesce(tied_before, earlier) AS before, coalesce(tied_after, later) AS next
   WITH vector, collect([before, c, next]) AS turns,
     collect([before.rid, c.rid]) + collect([c.rid, next.rid]) AS pairs
-  UNWIND turns AS turn
-  UNWIND turn AS c
-  WITH DISTINCT vector, pairs, c
-  MATCH (c)-[:CURRENT]->(v:CubeVersion {tenant: $tenant}) WHERE c.tenant = $tenant AND """
+  CALL (vector, turns) {
+    UNWIND turns AS turn
+    UNWIND turn AS c
+    WITH DISTINCT vector, c
+    MATCH (c)-[:CURRENT]->(v:CubeVersion {tenant: $tenant}) WHERE c.tenant = $tenant AND """
     + OWNED
     + " AND "
     + SHOWN
     + " AND "
     + BELIEVED
     + COLUMNS
-    + ", head(collect(pairs)) AS pairs\n}"
+    + """
+  }
+  RETURN pairs, ids, numbers, users, agents, sessions, speakers, flags, events, lengths, vectors, cubes, versions,
+    created, expires, valid_from, valid_to, terms
+}"""
 )
 """Rank fusion (Cormack, Clarke and Buettcher 2009, k = 60) only chooses: the rows are ranked by our own ranker. The
 index order in ORDER BY makes each neighbour one step in the index, however long its session is."""
@@ -225,11 +227,13 @@ RETURN collect(id)
 TO_INDEX: Final[LiteralString] = """
 UNWIND $ids AS id
 MATCH (c:MemCube {tenant: $tenant, id: id})-[:CURRENT]->(v:CubeVersion {tenant: $tenant})
-WITH c, v, c.state = 'activated' AND v.memory_type = 'plaintext' AS is_searched
+WITH c, v, c.state = 'activated' AND v.memory_type = 'plaintext' AND v.superseded_us IS NULL AS is_searched
 WHERE (is_searched AND coalesce(c.near <> [v.rid, $space, $epoch], true)) OR (NOT is_searched AND c.near IS NOT NULL)
-RETURN c.id, v.rid, is_searched, c.user_id, c.agent_id, c.session_id, c.collection, v.terms, v[$vector]
+RETURN c.id, v.rid, is_searched, c.user_id, c.agent_id, c.session_id, c.collection, v.terms,
+  CASE WHEN c.text IS NOT NULL THEN v[$vector] END
 """
-"""What the indexes do not hold as it is now. Staleness and ends are looked at when searching."""
+"""What the indexes do not hold as it is now. Stale heads stay in them: the mark comes and goes without a line in the
+log that names the cube, so it is looked at when searching. A vector without a text would break other tools."""
 PUT_INDEXED: Final[LiteralString] = """
 UNWIND $rows AS row
 MATCH (c:MemCube {tenant: $tenant, id: row[0]})-[:CURRENT]->(v:CubeVersion {tenant: $tenant, rid: row[1]})
@@ -239,6 +243,11 @@ CALL db.create.setNodeVectorProperty(c, $property, row[4])
 RETURN count(c)
 """
 """`setNodeVectorProperty` keeps 4 bytes a number where SET would keep 8."""
+FORGET: Final[LiteralString] = (
+    " REMOVE c.words, c.near, c.emb_64, c.emb_128, c.emb_256, c.emb_384, c.emb_512, c.emb_768, c.emb_1024, c.emb_1536, "
+    "c.emb_2048, c.emb_3072, c.emb_4096 "
+)
+"""For a statement that changes what the head of `c` says: it leaves the indexes with the same transaction."""
 FORGET_INDEXED: Final[LiteralString] = """
 UNWIND $ids AS id
 MATCH (c:MemCube {tenant: $tenant, id: id})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from memos_agents.cube.payload import ArtefactPayload
 from memos_agents.infrastructure.vault import chain
 from memos_agents.infrastructure.vault.columns import MAX_POSTED_COUNT, pack_vector, speaker_of
 from memos_agents.infrastructure.vault.commit import Commit, Transition, Vectors
-from memos_agents.infrastructure.vault.neo4j.working import Draft, Found, KnownCube, place_of, same_of
+from memos_agents.infrastructure.vault.neo4j.working import Draft, Found, KnownCube, NewCube, place_of, same_of
 from memos_agents.infrastructure.vault.rules import Head
 from memos_agents.infrastructure.vault.text import index_terms, text_flags
 
@@ -26,19 +26,16 @@ def draft_commit(found: Found, commit: Commit, bodies: Sequence[str], hashes: Se
     rounds: Counter[str] = Counter()
     for write, body, digest in zip(commit.writes, bodies, hashes, strict=True):
         cube, known = write.cube, found.cubes.get(write.cube.id)
-        version = version_values(cube, body, digest, rid=draft.next_version, recorded_us=at_us)
-        version.update(_vectors(write.vectors, found))
-        head = head_values(cube, digest)
+        rid, vectors = draft.next_version, _vectors(write.vectors, found)
         draft.next_version += 1
         if known is None:
             born = Head(1, cube.scope, cube.state, cube.frozen, True, cube.governance.readers)
-            place = head["place"]
-            found.cubes[cube.id] = KnownCube(
-                cube.id, draft.next_cube, born, place, version["rid"], is_stale=False, is_new=True
-            )
-            draft.new.append({"cube": {**cube_values(cube, draft.next_cube, at_us), **head}, "version": version})
+            found.cubes[cube.id] = KnownCube(cube.id, draft.next_cube, born, None, rid, is_stale=False, is_new=True)
+            draft.new.append(NewCube(cube, body, digest, draft.next_cube, rid, vectors))
             draft.next_cube += 1
         else:
+            version = {**version_values(cube, body, digest, rid=rid, recorded_us=at_us), **vectors}
+            head = head_values(cube, digest)
             round_ = rounds[cube.id]
             rounds[cube.id] += 1
             if round_ == len(draft.revisions):
@@ -51,7 +48,7 @@ def draft_commit(found: Found, commit: Commit, bodies: Sequence[str], hashes: Se
         draft.note("writes", [cube.id, cube.version, write.replaces or 0])
         draft.effects.append(chain.wrote(cube.id, cube.version, digest))
         if isinstance(cube.payload, ArtefactPayload):
-            draft.blobs.extend((*cube.ref, sha256) for sha256 in version["blobs"])
+            draft.blobs.extend((*cube.ref, sha256) for sha256 in blobs_of(cube.payload))
     for step in commit.transitions:
         _step(draft, found.cubes[step.cube_id], step)
     for invalidation in commit.invalidations:
@@ -122,10 +119,27 @@ def version_values(cube: MemCube, body: str, digest: str, *, rid: int, recorded_
         "length": len(terms),
         "terms": " ".join(f"{term} {min(count, MAX_POSTED_COUNT)}" for term, count in counts.items()),
         "has_text": bool(cube.text),
-        "blobs": sorted({ref.sha256 for ref in payload.blobs.values()})
-        if isinstance(payload, ArtefactPayload)
-        else None,
+        "blobs": blobs_of(payload) if isinstance(payload, ArtefactPayload) else None,
     }
+
+
+def blobs_of(payload: ArtefactPayload) -> list[str]:
+    """What the payload names, each once."""
+    return sorted({ref.sha256 for ref in payload.blobs.values()})
+
+
+def new_rows(new: Iterable[NewCube], at_us: int) -> list[dict[str, Any]]:
+    """The rows of cubes that are new. Most of what a commit costs this side, so it is done while the server writes."""
+    return [
+        {
+            "cube": {**cube_values(each.cube, each.rid, at_us), **head_values(each.cube, each.digest)},
+            "version": {
+                **version_values(each.cube, each.body, each.digest, rid=each.version_rid, recorded_us=at_us),
+                **each.vectors,
+            },
+        }
+        for each in new
+    ]
 
 
 def vector_name(number: int) -> str:

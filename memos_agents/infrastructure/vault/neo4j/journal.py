@@ -32,8 +32,9 @@ class Journal:
         scope = query.scope
         if not self._reader.is_ours(scope) or query.limit <= 0:
             return []
+        statement = _statement(query)
         rows = tx.rows(
-            _statement(query),
+            statement,
             **owners_of(scope),
             whole=scope.is_everything,
             cube=query.cube_id,

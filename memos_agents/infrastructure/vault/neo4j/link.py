@@ -58,6 +58,10 @@ class Tx:
         """A statement whose result nobody wants."""
         self._send(statement, parameters).consume()
 
+    def start(self, statement: LiteralString, /, **parameters: object) -> None:
+        """Send a statement whose result nobody wants, and go on while the server works; the next one waits for it."""
+        self._send(statement, parameters)
+
     def _send(self, statement: LiteralString, parameters: dict[str, object]) -> neo4j.Result:
         if "$tenant" not in statement:
             raise AssertionError("a statement that does not name the tenant could reach another one's memory")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, LiteralString, TypeAlias
 
@@ -111,16 +111,23 @@ class Nearest:
         self._tails: dict[_Key, _Tail] = {}
 
     def candidates(
-        self, query: ViewQuery, terms: Sequence[str], vector: NDArray[np.float32] | None, limit: int
+        self,
+        query: ViewQuery,
+        terms: Sequence[str],
+        embed: Callable[[Statistics], NDArray[np.float32]] | None,
+        limit: int,
     ) -> CandidateView | None:
         """See `capabilities.SupportsCandidates`. One round trip; some more, and about 0.3 s at 100,000 cubes, when a
         scope is new here and once in five minutes.
         """
-        if not _is_plain(query) or query.scope.tenant != self._link.tenant or (vector is None and not terms):
+        if not _is_plain(query) or query.scope.tenant != self._link.tenant or (embed is None and not terms):
             return None
         sample = self._sampling.of(query)
+        if sample is None:
+            return None
+        vector = None if embed is None else embed(sample.statistics(terms, {}, 0))
         dimension = None if vector is None else len(vector)
-        if sample is None or (dimension is not None and dimension not in cypher.INDEXED_DIMENSIONS):
+        if dimension is not None and dimension not in cypher.INDEXED_DIMENSIONS:
             return None
         if dimension not in self._online:
             if not are_online(self._link, dimension):

@@ -102,7 +102,7 @@ class _Rows:
         self.touched[activity, line.id] = None
         values: dict[str, Any] = {}
         for version in versions:
-            cube = _cube_of(line, version)
+            cube = cube_of(line, version)
             if isinstance(cube.payload, ArtefactPayload):
                 require_blobs(cube.payload, has_blob)
             values = self._version(version, cube)
@@ -117,8 +117,8 @@ class _Rows:
                 if name is not None:  # one that was here before, too: it decides who may read its parameters
                     self.touched[name, line.id] = None
         newest = versions[-1]
-        head = _cube_of(line, newest)
-        shown = _erased_head(newest) if newest.body is None else head_values(head, newest.hash)
+        head = cube_of(line, newest)
+        shown = erased_head(newest) if newest.body is None else head_values(head, newest.hash)
         use: dict[str, Any] = {}
         if line.use_count and newest.body is not None and line.last_used_at is not None:
             use = {"use_count": line.use_count, "last_used_us": to_microseconds(line.last_used_at)}
@@ -130,7 +130,7 @@ class _Rows:
         rid, recorded_us = self.next_version, to_microseconds(line.recorded_at)
         self.next_version += 1
         values = (
-            _erased_version(line, rid, recorded_us)
+            erased_version(line, rid, recorded_us)
             if line.body is None
             else version_values(cube, line.body, line.hash, rid=rid, recorded_us=recorded_us)
         )
@@ -214,7 +214,7 @@ def _relation_row(line: RelationLine) -> dict[str, Any]:
     }
 
 
-def _cube_of(line: CubeLine, version: VersionLine) -> MemCube:
+def cube_of(line: CubeLine, version: VersionLine) -> MemCube:
     """The version as a cube; an erased one has defaults."""
     body: dict[str, Any] = {
         "payload": {"text": ""}, "metadata": {}, "memory_type": version.memory_type.value,
@@ -228,12 +228,12 @@ def _cube_of(line: CubeLine, version: VersionLine) -> MemCube:
     )  # fmt: skip
 
 
-def _erased_head(newest: VersionLine) -> dict[str, Any]:
+def erased_head(newest: VersionLine) -> dict[str, Any]:
     """What an erased cube shows, as `cypher.ERASE_CUBES` leaves it."""
     return {"version": newest.ref.version, "hash": newest.hash, "collection": DEFAULT_COLLECTION, "readers": []}
 
 
-def _erased_version(line: VersionLine, rid: int, recorded_us: int) -> dict[str, Any]:
+def erased_version(line: VersionLine, rid: int, recorded_us: int) -> dict[str, Any]:
     """What is left of an erased version, as `cypher.ERASE_CUBES` leaves it."""
     return {
         "cube_id": line.ref.cube_id, "n": line.ref.version, "rid": rid, "hash": line.hash,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, LiteralString
 
 from memos_agents.cube.canonical import canonical_json
-from memos_agents.errors import MemOSError, NotFound
+from memos_agents.errors import InvalidRequest, MemOSError, NotFound
 from memos_agents.infrastructure.vault.columns import unpack_vectors
 from memos_agents.infrastructure.vault.neo4j import cypher_nearest as cypher
 from memos_agents.infrastructure.vault.neo4j.link import Link, Tx
@@ -60,6 +60,7 @@ def index_vectors(
     if dimension in cypher.INDEXED_DIMENSIONS:  # filled first: to build a graph at once is cheaper than to let it grow
         link.define((cypher.CREATE_VECTOR_INDEX_25 if link.is_2026 else cypher.CREATE_VECTOR_INDEX)[dimension])
     while not are_online(link, dimension):
+        _require_indexes(link, dimension)
         if is_stopped():
             return changed
         time.sleep(POLL_SECONDS)
@@ -69,11 +70,31 @@ def index_vectors(
 
 def are_online(link: Link, dimension: int | None) -> bool:
     """Whether the indexes that a search in vectors of this dimension needs are there and filled."""
-    states = {name: state for name, state, _ in link.rows_outside(cypher.SHOW_INDEXES)}
-    needed = [cypher.TEXT_INDEX, cypher.TURN_INDEX]
-    if dimension in cypher.INDEXED_DIMENSIONS:
-        needed.append(cypher.VECTOR_INDEX[dimension])
-    return all(states.get(name) == "ONLINE" for name in needed)
+    states = _states(link)
+    return all(states.get(name) == "ONLINE" for name in _needed(dimension))
+
+
+def _require_indexes(link: Link, dimension: int | None) -> None:
+    """Raise unless every index is there, or on its way: waiting for another would take for ever."""
+    states = _states(link)
+    for name in _needed(dimension):
+        if states.get(name) in (None, "FAILED"):
+            raise InvalidRequest(
+                f"the index {name!r} {'failed' if name in states else 'cannot be made, because another one has its place'}; "
+                "drop the one that is there (SHOW INDEXES lists them), then it is made anew",
+                index=name,
+            )
+
+
+def _states(link: Link) -> dict[str, str]:
+    return dict(link.rows_outside(cypher.SHOW_INDEXES))
+
+
+def _needed(dimension: int | None) -> list[str]:
+    names = [cypher.TEXT_INDEX, cypher.TURN_INDEX]
+    if dimension in cypher.VECTOR_INDEX:
+        names.append(cypher.VECTOR_INDEX[dimension])
+    return names
 
 
 def tag_of(stored: str, kind: str, value: str = "") -> str:

@@ -37,8 +37,9 @@ from memos_agents.infrastructure.vault.base import (
     ViewQuery,
 )
 from memos_agents.infrastructure.vault.blobs import BlobStore
+from memos_agents.infrastructure.vault.changes import Changes, Position
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
-from memos_agents.infrastructure.vault.neo4j import cypher, cypher_beside, leases, lineage, schema, spaces
+from memos_agents.infrastructure.vault.neo4j import cypher, cypher_beside, leases, lineage, mirroring, schema, spaces
 from memos_agents.infrastructure.vault.neo4j.apply import Applier, Prepared
 from memos_agents.infrastructure.vault.neo4j.blobs import GraphBlobs
 from memos_agents.infrastructure.vault.neo4j.counting import count
@@ -289,6 +290,25 @@ class Neo4jVault:
             spool.seek(0)
             for line in spool:
                 yield cast("Record", json.loads(line))
+
+    def mirror(self, changes: Changes, source_id: str) -> None:
+        """See `SupportsMirroring`."""
+        done = self._write(lambda tx: mirroring.apply_changes(tx, self._tenant, changes, source_id))
+        self._drop_vectors(list(done.dropped))
+        if done.has_erased:
+            self._searching.forget()
+            with suppress(BackendUnavailable, OSError):  # as after a commit
+                delete_doomed_blobs(self._link, self._blobs)
+
+    def mirror_position(self) -> tuple[str, Position] | None:
+        return self._link.read(mirroring.position, whole=False)
+
+    def unmirror(self, at: Position, commit: Commit) -> CommitResult:
+        return self._write(lambda tx: mirroring.release(tx, self._applier, at, commit))
+
+    def drop_payloads(self, names: Sequence[str]) -> None:
+        self._write(lambda tx: mirroring.doom(tx, names))
+        delete_doomed_blobs(self._link, self._blobs)
 
     def close(self) -> None:
         if not self._link.is_closed:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memos_agents.cube.canonical import JSON, canonical_json
-from memos_agents.cube.memcube import VersionRef
+from memos_agents.cube.memcube import MemCube, VersionRef
 from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
 from memos_agents.infrastructure.provenance.values import Source
@@ -115,6 +115,18 @@ class Found:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NewCube:
+    """A cube that a commit makes, its body, the numbers it gets, and its packed vectors by property."""
+
+    cube: MemCube
+    body: str
+    digest: str
+    rid: int
+    version_rid: int
+    vectors: Mapping[str, bytes]
+
+
 @dataclass(slots=True)
 class Draft:
     """Everything that one commit will write."""
@@ -123,7 +135,7 @@ class Draft:
     at_us: int
     next_cube: int
     next_version: int
-    new: list[dict[str, Any]] = field(default_factory=list)
+    new: list[NewCube] = field(default_factory=list)
     revisions: list[list[dict[str, Any]]] = field(default_factory=list)
     """Rounds: within one a cube is revised at most once."""
     blobs: list[tuple[str, int, str]] = field(default_factory=list)
