@@ -46,7 +46,7 @@ def open_vault(
         return Neo4jVault(
             name,
             tenant=tenant,
-            auth=_checked_login(auth) if auth is not None else server_login(os.environ),
+            auth=_checked_login(auth) if auth is not None else server_login(),
             database=database,
             allow_insecure=allow_insecure,
             readonly=readonly,

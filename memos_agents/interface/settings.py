@@ -18,6 +18,7 @@ are refused there.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -195,8 +196,9 @@ def _refuse_risky(found: Mapping[str, object], path: Path) -> None:
         )
 
 
-def server_login(environ: Mapping[str, str]) -> tuple[str, str] | None:
+def server_login(environ: Mapping[str, str] | None = None) -> tuple[str, str] | None:
     """The login for a Neo4j server that the environment gives (NEO4J_USERNAME, NEO4J_PASSWORD); None without one."""
+    environ = os.environ if environ is None else environ
     password = environ.get("NEO4J_PASSWORD")
     return (environ.get("NEO4J_USERNAME") or "neo4j", password) if password else None
 

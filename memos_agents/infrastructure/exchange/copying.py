@@ -10,46 +10,37 @@ asking the target for what it holds of each part (twice the reading, and a backe
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import TypeAlias, cast
 
 from memos_agents.cube.canonical import JSON
 from memos_agents.cube.memcube import VersionRef
 from memos_agents.cube.scope import Scope
-from memos_agents.errors import IncompatibleModel, InvalidRequest, NotFound, VersionConflict
+from memos_agents.errors import IncompatibleModel, InvalidRequest, NotFound
 from memos_agents.infrastructure.exchange.bundle_reading import blobs_of
 from memos_agents.infrastructure.exchange.comparing import (
-    COPY,
-    COPY_MARK,
     Comparison,
     Sample,
     compare_lines,
-    first_difference,
     in_tenant,
     name_of,
-    told_of,
     without_marks,
 )
-from memos_agents.infrastructure.provenance.values import Activity, Agent
+from memos_agents.infrastructure.exchange.replaying import Replay
+from memos_agents.infrastructure.exchange.sending import Sending, read_part
+from memos_agents.infrastructure.provenance.values import Agent
 from memos_agents.infrastructure.vault.base import LogQuery, MemVault, Record, SupportsRecords
 from memos_agents.infrastructure.vault.capabilities import Moment, SupportsMoments, SupportsRecordsOf
-from memos_agents.infrastructure.vault.commit import Commit
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total)."""
 
 SYSTEM = Agent(id="memos", kind="system", name="memos copy")
-_NAMED = ("activity", "source")
-MAX_PART_CHARACTERS = 16 << 20
-"""A part with more than this is halved, unless it is a single cube's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,22 +102,22 @@ def copy_records(
     assert isinstance(source, SupportsRecords) and isinstance(target, SupportsRecords)  # noqa: PT018  # just checked
     began = time.monotonic()
     log_end = _log_end(source)
-    with _moment_of(source) as moment:
+    with _moment_of(source) as moment, Replay(lambda: moment.records(scope)) as records:
         _open_spaces(source, target)
         counted = source.stats(scope).by_state
         advance = _Advance(progress, 2 * sum(counted.values()))
-        sending = _Sending(source, target, clock, agent)
+        sending = Sending(source, target, clock, agent)
         if isinstance(source, SupportsRecordsOf):
             for ids in _pages(moment, scope, part):
                 sending.send_cubes(moment, scope, ids)
                 advance(len(ids))
-            if scope.is_everything:
-                sending.send_rest(moment, scope, part)
+            if scope.is_everything:  # also what no cube names
+                sending.send_lines(without_marks(records.named()), part)
         else:
-            whole = _read(without_marks(moment.records(scope)), None)
+            whole = read_part(without_marks(moment.records(scope)), None)
             assert whole is not None  # there is no limit
             sending.send(whole)
-        proof, compared = _prove(moment, scope, target, Sample(samples, seed), advance)
+        proof, compared = _prove(records, moment, scope, target, Sample(samples, seed), advance)
     return CopyReport(
         ok=not proof.differing,
         counts=dict(proof.ours.counts),
@@ -211,122 +202,9 @@ class _Advance:
             self._progress(self._done, max(self._done, self._total))
 
 
-class _Sending:
-    """Sends parts to the target, each once."""
-
-    def __init__(self, source: MemVault, target: MemVault, clock: Callable[[], datetime], agent: Agent) -> None:
-        self._source, self._target, self._clock, self._agent = source, target, clock, agent
-        self._everything = Scope.everything(target.tenant)
-        self.written: Counter[str] = Counter()
-        self.parts = self.skipped = self.blobs = 0
-
-    def send_cubes(self, moment: Moment, scope: Scope, ids: Sequence[str]) -> None:
-        """Send these cubes; more than fit in memory are sent in halves."""
-        part = _read(moment.records_of(ids, scope), MAX_PART_CHARACTERS if len(ids) > 1 else None)
-        if part is None:
-            middle = len(ids) // 2
-            self.send_cubes(moment, scope, ids[:middle])
-            self.send_cubes(moment, scope, ids[middle:])
-        else:
-            self.send(part)
-
-    def send_rest(self, moment: Moment, scope: Scope, size: int) -> None:
-        """Send every activity and source, for those that no cube names."""
-        records = takewhile(lambda record: record["kind"] in _NAMED, moment.records(scope))
-        lines = without_marks(records)
-        while piece := [*islice(lines, size)]:
-            part = _read(piece, None)
-            assert part is not None  # there is no limit
-            self.send(part)
-
-    def send(self, part: _Part) -> None:
-        """Let the target restore a part, unless its log says that it did."""
-        self.parts += 1
-        fault: InvalidRequest | None = None
-        for name in (part.name, f"{part.name}-2"):
-            if self._target.log(LogQuery(scope=self._everything, activity_id=name, limit=1)):
-                self.skipped += 1
-                return
-            try:
-                self._restore(part.lines, name)
-            except InvalidRequest as error:
-                if error.details.get("activity_id") != name:
-                    raise
-                fault = error  # an entry of this name came in with a bundle: it is not one of this log
-            else:
-                return
-        assert fault is not None
-        raise fault
-
-    def _restore(self, lines: list[Record], name: str) -> None:
-        cubes = sum(record["kind"] == "cube" for record in lines)
-        activity = Activity(
-            id=name,
-            kind=COPY,
-            started_at=self._clock(),
-            agent=self._agent,
-            parameters={"tenant": self._source.tenant, "cubes": cubes},
-        )
-        target = self._target
-        assert isinstance(target, SupportsRecords)
-        fresh: list[str] = []
-        try:
-            for sha256 in dict.fromkeys(name for record in lines for name in blobs_of(record)):
-                if not target.blobs.has(sha256):
-                    fresh.append(sha256)
-                    target.blobs.put(self._blob(sha256))
-            self.written.update(target.restore(lines, Commit(activity=activity, key=name)))
-        except BaseException as error:
-            target.blobs.delete(fresh)  # no memory names them; they may even be of one that was erased there
-            if isinstance(error, VersionConflict):
-                raise self._explained(error, lines) from error
-            raise
-        self.blobs += len(fresh)
-
-    def _blob(self, sha256: str) -> bytes:
-        try:
-            return self._source.blobs.get(sha256)
-        except NotFound as error:
-            raise VersionConflict(
-                f"the file {sha256!r} is missing in the source, as when its memory was erased during the copy; copy "
-                "again, and if that does not help, see what verify() says",
-                sha256=sha256,
-            ) from error
-
-    def _explained(self, error: VersionConflict, lines: list[Record]) -> VersionConflict:
-        target, told = self._target, str(error)
-        if isinstance(target, SupportsRecordsOf):
-            ids = [cast(str, record["id"]) for record in lines if record["kind"] == "cube"]
-            told = first_difference(lines, target.records_of(ids, self._everything)) or told
-        return VersionConflict(
-            f"the target holds something else under a name of the source: {told}. Either side was written to since an "
-            "earlier copy, and a copy never overwrites; copy into an empty tenant or store instead",
-            **error.details,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Lines that can be restored by themselves. The same lines have the same name."""
-
-    lines: list[Record]
-    name: str
-
-
-def _read(records: Iterable[Record], limit: int | None) -> _Part | None:
-    """Collect a part; None if it has more than `limit` characters."""
-    digest, size, lines = hashlib.sha256(), 0, []
-    for record in records:
-        told = told_of(record)
-        size += len(told)
-        if limit is not None and size > limit:
-            return None
-        digest.update(told.encode() + b"\n")
-        lines.append(record)
-    return _Part(lines, COPY_MARK + digest.hexdigest())
-
-
-def _prove(moment: Moment, scope: Scope, target: MemVault, sample: Sample, advance: _Advance) -> tuple[Comparison, int]:
+def _prove(
+    records: Iterable[Record], moment: Moment, scope: Scope, target: MemVault, sample: Sample, advance: _Advance
+) -> tuple[Comparison, int]:
     """Compare everything, then the lineages of a sample; returns how many."""
     assert isinstance(target, SupportsRecords)
     theirs = in_tenant(scope, target.tenant)
@@ -338,7 +216,7 @@ def _prove(moment: Moment, scope: Scope, target: MemVault, sample: Sample, advan
         if record.get("version") == 1 and record["kind"] == "version":
             advance(1)
 
-    found = compare_lines(moment.records(scope), target.records(theirs), visit=visit)
+    found = compare_lines(records, target.records(theirs), visit=visit)
     for sha256, named in missing.items():
         found.tell(f"the file {sha256} of {named} is missing")
     for ref in sample.refs():

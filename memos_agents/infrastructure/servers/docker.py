@@ -48,6 +48,8 @@ class Docker:
         """See how the last start is."""
         form = "{{.State.Running}} {{.State.Pid}} {{index .Config.Labels %s}}" % f'"{_LABEL}"'  # noqa: UP031  # braces
         answer = self._ask("inspect", "--type", "container", "--format", form, record.container)
+        if not answer.is_good and "no such" not in answer.err.lower():
+            raise ServerFailed(f"Docker could not look at the container {record.container!r}", output=answer.lines)
         words = answer.out.split() if answer.is_good else []
         if len(words) != 3 or words[2] != record.token:
             return Sighting(state="stopped")
@@ -61,7 +63,7 @@ class Docker:
         if state == "stopped":
             return False
         if state == "alive":
-            self._ask("stop", "--time", str(round(seconds)), record.container, seconds=seconds + 30)
+            self._ask("stop", "-t", str(round(seconds)), record.container, seconds=seconds + 30)
         answer = self._ask("rm", "--force", record.container)
         if not answer.is_good:
             raise ServerFailed(f"Docker could not remove the container {record.container!r}", output=answer.lines)

@@ -16,6 +16,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,6 +62,8 @@ POM = """<?xml version="1.0" encoding="UTF-8"?>
   </build>
 </project>
 """
+# By its full name: looking a short one up fails first where no repository answers, with a misleading complaint
+_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _MANIFEST = "jars.json"
 # The entry point was renamed on the way from 5 to 2026: look rather than guess
 _ENTRY_POINTS = ("org/neo4j/server/Neo4jCommunity.class", "org/neo4j/server/CommunityEntryPoint.class")
@@ -138,7 +141,7 @@ def _run_maven(
     last: deque[str] = deque(maxlen=200)
     fetched = 0
     with subprocess.Popen(  # noqa: S603  # the user's Maven, arguments of ours, no shell
-        [str(maven), "-B", f"-Dneo4j.version={version}", "dependency:copy-dependencies"],
+        [str(maven), "-B", f"-Dneo4j.version={version}", _GOAL],
         cwd=folder,
         env=environ,
         stdin=subprocess.DEVNULL,
@@ -160,7 +163,11 @@ def _run_maven(
             raise
     jars = folder / "jars"
     if process.returncode or not any(jars.glob("neo4j-*.jar")):
-        complaints = [line for line in last if "[ERROR]" in line and len(line) > len("[ERROR] ")]
+        complaints = [
+            line
+            for line in takewhile(lambda line: "full stack trace" not in line, last)
+            if re.match(r"\[ERROR\] .", line)
+        ]
         raise ServerFailed(
             f"Maven could not fetch Neo4j {version} (exit code {process.returncode}); it needs a repository that has "
             "org.neo4j:neo4j, and a line to it (proxies and mirrors are set in ~/.m2/settings.xml)",

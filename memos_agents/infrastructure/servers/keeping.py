@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from memos_agents.errors import InvalidRequest
+from memos_agents.infrastructure.servers.programs import QUOTED_LINES
 from memos_agents.infrastructure.servers.record import How, Record
 
 _SIZE = re.compile(r"(\d+)([kmg])", re.IGNORECASE)
+_SECONDS_TO_TAKE_BACK = 10.0
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -18,8 +20,8 @@ _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
 class Resources:
     """What a server may take. `heap`, `page_cache`: main memory ("512m", "1g"), beside about 300 MB of its own.
 
-    `quick` (Maven's way only) compiles its code less: ready with 60% less work (7.5 instead of 19 processor seconds,
-    2026.09.0 on Java 25), and slower under load later. Good for tests, wrong for measuring.
+    `quick` (Maven's way only) compiles its code less: ready with a third less work, and slower under load later. Good
+    for tests, wrong for measuring.
     """
 
     heap: str = "1g"
@@ -77,6 +79,39 @@ class Keeper(Protocol):
     def remove_data(self, record: Record, folder: Path) -> None:
         """Forget everything that the stopped server stored."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A server that runs, or did a moment ago. `is_ours`: this very call started it."""
+
+    record: Record
+    keeper: Keeper
+    folder: Path
+    is_ours: bool
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f"Neo4j {self.record.version}"
+
+    @property
+    def home(self) -> Path | None:
+        """The folder that it says it lives in; None in a container, where all say the same."""
+        return self.folder if self.record.how == "maven" else None
+
+    def look(self) -> Sighting:
+        """See how it is."""
+        return self.keeper.look(self.record, self.folder)
+
+    def last_lines(self) -> list[str]:
+        """What it wrote last."""
+        return self.keeper.log(self.record, self.folder, lines=QUOTED_LINES)
+
+    def take_back(self) -> None:
+        """End it, if it is ours."""
+        if self.is_ours:
+            self.keeper.stop(self.record, self.folder, seconds=_SECONDS_TO_TAKE_BACK)
 
 
 def size_bytes(text: str) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,27 +14,23 @@ from memos_agents.infrastructure.servers import process
 from memos_agents.infrastructure.servers.choosing import choose_starter, find_keeper
 from memos_agents.infrastructure.servers.given import check_given
 from memos_agents.infrastructure.servers.jars import Progress
-from memos_agents.infrastructure.servers.keeping import Keeper, Resources, Starter
+from memos_agents.infrastructure.servers.keeping import Resources, Starter
 from memos_agents.infrastructure.servers.locking import locked
 from memos_agents.infrastructure.servers.maven import LOG
 from memos_agents.infrastructure.servers.places import (
     LOCK,
-    check_folder,
     check_name,
     known_folders,
     record_of,
     server_folder,
     servers_folder,
 )
-from memos_agents.infrastructure.servers.ports import check_port, free_port, is_free
-from memos_agents.infrastructure.servers.programs import QUOTED_LINES, ServerFailed
-from memos_agents.infrastructure.servers.readiness import Watched, ask_database, greet, wait_until_ready
-from memos_agents.infrastructure.servers.record import How, Record, write_record
+from memos_agents.infrastructure.servers.programs import QUOTED_LINES
+from memos_agents.infrastructure.servers.readiness import ask_database, greet, wait_until_ready
+from memos_agents.infrastructure.servers.record import How, Record
+from memos_agents.infrastructure.servers.starting import SECONDS_TO_LOCK, SECONDS_TO_STOP, Order
 from memos_agents.infrastructure.servers.versions import NEWEST, full_version
 
-_SECONDS_TO_LOCK = 180.0
-_SECONDS_TO_STOP = 60.0
-_SECONDS_TO_TAKE_BACK = 10.0
 _MIN_PASSWORD = 8
 _STARTS_ON_FREE_PORTS = 3
 
@@ -113,7 +108,7 @@ def up(
         raise InvalidRequest(f"Neo4j takes passwords of at least {_MIN_PASSWORD} characters")
     servers = servers_folder(environ, cache_dir)
     folder = folder.absolute() if folder is not None else server_folder(servers, name, version)
-    order = _Order(
+    order = Order(
         name=name,
         version=version,
         port=port,
@@ -127,26 +122,17 @@ def up(
     def prepare(kept: How | None) -> Starter:
         return choose_starter(version, how=how or kept, cache=servers, environ=environ, java=java, progress=progress)
 
-    for attempt in range(_STARTS_ON_FREE_PORTS):
-        record, keeper, is_ours = order.running() or order.start(prepare)
-        server = Watched(
-            title=f"Neo4j {version}",
-            port=record.port,
-            home=folder if record.how == "maven" else None,
-            look=lambda keeper=keeper, record=record: keeper.look(record, folder),  # type: ignore[misc]  # bound now
-            log=lambda keeper=keeper, record=record: keeper.log(record, folder, lines=QUOTED_LINES),  # type: ignore[misc]
-        )
+    for starts_left in reversed(range(_STARTS_ON_FREE_PORTS)):
+        server = order.running() or order.start(prepare)
         try:
             wait_until_ready(server, password=password, seconds=seconds, progress=progress)
         except BaseException as error:
-            if is_ours:
-                keeper.stop(record, folder, seconds=_SECONDS_TO_TAKE_BACK)
-            lost_port = isinstance(error, ServerFailed) and error.details.get("has_died") and not is_free(record.port)
-            if not (lost_port and is_ours and port is None and attempt + 1 < _STARTS_ON_FREE_PORTS):
+            server.take_back()
+            if not (starts_left and order.has_lost_its_port(server, error)):
                 raise
             order = order.on_a_new_port()
         else:
-            return _described(record, folder, pid=keeper.look(record, folder).pid)
+            return _described(server.record, folder, pid=server.look().pid)
     raise AssertionError("the loop returns or raises")
 
 
@@ -195,101 +181,34 @@ def logs(folder: Path, *, environ: Mapping[str, str], lines: int = QUOTED_LINES)
 
 
 def down(
-    folder: Path, *, environ: Mapping[str, str], seconds: float = _SECONDS_TO_STOP, purge: bool = False
+    folder: Path, *, environ: Mapping[str, str], seconds: float = SECONDS_TO_STOP, purge: bool = False
 ) -> LocalServer | None:
     """Stop the server in `folder`, by force after `seconds`; return it, or None if it did not run.
 
     Its data stays for the next start unless `purge`. A server that is still starting is stopped too.
     """
     record_of(folder)  # or the lock would make the folder
-    with locked(folder / LOCK, seconds=_SECONDS_TO_LOCK):
+    with locked(folder / LOCK, seconds=SECONDS_TO_LOCK):
         record = record_of(folder)
         keeper = find_keeper(record, environ=environ)
         pid = keeper.look(record, folder).pid
         has_stopped = keeper.stop(record, folder, seconds=seconds)
         if purge:
             keeper.remove_data(record, folder)
-            shutil.rmtree(folder)
+            _remove_all(folder)
     return _described(record, folder, pid=pid) if has_stopped else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What `up` was asked for."""
-
-    name: str
-    version: str
-    port: int | None
-    folder: Path
-    password: str | None
-    resources: Resources
-    fresh: bool
-    environ: Mapping[str, str]
-    keeps_port: bool = True
-
-    def running(self) -> tuple[Record, Keeper, bool] | None:
-        """The server that runs already, if it is what was asked for."""
-        if self.fresh:
-            return None
-        with self._locked():
-            return self._find()
-
-    def start(self, prepare: Callable[[How | None], Starter]) -> tuple[Record, Keeper, bool]:
-        """Start a server, unless another process was faster. Files are fetched before, not under the lock."""
-        known = check_folder(self.folder, self.version)
-        starter = prepare(known.how if known is not None and not self.fresh else None)
-        with self._locked():
-            if not self.fresh and (found := self._find()) is not None:
-                return found
-            known = check_folder(self.folder, self.version)
-            if known is not None:
-                keeper = find_keeper(known, environ=self.environ)
-                keeper.stop(known, self.folder, seconds=0 if self.fresh else _SECONDS_TO_STOP)
-                if self.fresh:
-                    keeper.remove_data(known, self.folder)
-            record = Record(
-                name=self.name,
-                version=self.version,
-                port=self._pick_port(known),
-                how=starter.how,
-                token=secrets.token_hex(16),
-                has_auth=self.password is not None,
-                runner=starter.runner,
-            )
-            write_record(self.folder, record)  # before the start: whoever comes next can find what we leave behind
-            starter.start(record, self.folder, resources=self.resources, password=self.password)
-        return record, find_keeper(record, environ=self.environ), True
-
-    def on_a_new_port(self) -> _Order:
-        """The same, after somebody took the free port before the server did. Data was removed already."""
-        return replace(self, keeps_port=False, fresh=False)
-
-    def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.folder / LOCK, seconds=_SECONDS_TO_LOCK)
-
-    def _find(self) -> tuple[Record, Keeper, bool] | None:
-        record = check_folder(self.folder, self.version)
-        if record is None:
-            return None
-        keeper = find_keeper(record, environ=self.environ)
-        if keeper.look(record, self.folder).state != "alive":
-            return None
-        if self.port not in (None, record.port):
-            raise InvalidRequest(
-                f"this server runs at port {record.port} already; take it down before you start it at {self.port}"
-            )
-        if record.has_auth != (self.password is not None):
-            asks = "asks for a password" if record.has_auth else "asks for no password"
-            raise InvalidRequest(f"this server runs already and {asks}; take it down to start it the other way")
-        return record, keeper, False
-
-    def _pick_port(self, known: Record | None) -> int:
-        if self.port is not None:
-            check_port(self.port)
-            return self.port
-        if known is not None and self.keeps_port and is_free(known.port):
-            return known.port
-        return free_port()
+def _remove_all(folder: Path) -> None:
+    """Remove a folder whose lock is held; the lock goes last, because with it goes our right to the folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    (folder / LOCK).unlink()
+    with suppress(OSError):  # somebody who waited for the lock is in it already
+        folder.rmdir()
 
 
 def _described(record: Record, folder: Path, *, pid: int | None) -> LocalServer:

@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_TRIES = 0.1
 def locked(path: Path, *, seconds: float) -> Iterator[None]:
     """Hold the lock on `path` (made if missing) for the block; `BackendUnavailable` after waiting `seconds`.
 
-    Whoever removes the file must hold it; who waited for it then notices and takes the new one.
+    Whoever removes the file must hold it and do nothing after that; who waited for it notices and takes the new one.
     """
     try:
         import fcntl

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from memos_agents.errors import BackendUnavailable, InvalidRequest
 from memos_agents.infrastructure.servers.bolt import Bolt, Refused
 from memos_agents.infrastructure.servers.jars import Progress
-from memos_agents.infrastructure.servers.keeping import Sighting
+from memos_agents.infrastructure.servers.keeping import Running
 from memos_agents.infrastructure.servers.programs import ServerFailed
 
 DATABASE = "neo4j"
@@ -22,30 +20,18 @@ _SECONDS_TO_ANSWER = 10.0
 _SECONDS_BETWEEN_TRIES = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """A server that is starting: what it is called, its port, and how to see and read it.
-
-    `home` is the folder that it must say it lives in, None if it cannot know: two servers may be after one port, and
-    the one that answers there need not be this one.
-    """
-
-    title: str
-    port: int
-    home: Path | None
-    look: Callable[[], Sighting]
-    log: Callable[[], list[str]]
-
-
 def wait_until_ready(
-    server: Watched, *, password: str | None, seconds: float, progress: Progress | None = None
+    server: Running, *, password: str | None, seconds: float, progress: Progress | None = None
 ) -> None:
-    """Return when the database answers. `ServerFailed` with its last lines if it dies or `seconds` are over."""
+    """Return when the database answers. `ServerFailed` with its last lines if it dies or `seconds` are over.
+
+    Two servers may be after one port, and the one that answers there need not be this one: it is asked where it lives.
+    """
     began = time.monotonic()
     while True:
         is_alive = server.look().state == "alive"  # before asking: what answers may be another server at its port
         try:
-            ask_database(server.port, password=password, home=server.home)
+            ask_database(server.record.port, password=password, home=server.home)
         except Refused as error:
             if error.is_about_credentials:
                 raise
@@ -58,10 +44,12 @@ def wait_until_ready(
             reason = ""
         passed = time.monotonic() - began
         if not is_alive:
-            raise ServerFailed(f"{server.title} ended while it started", output=server.log(), has_died=True)
+            raise ServerFailed(f"{server.title} ended while it started", output=server.last_lines(), has_died=True)
         if passed >= seconds:
             raise ServerFailed(
-                f"{server.title} was not ready after {passed:.0f} s: {reason}", output=server.log(), has_died=False
+                f"{server.title} was not ready after {passed:.0f} s: {reason}",
+                output=server.last_lines(),
+                has_died=False,
             )
         if progress is not None:
             progress(f"starting {server.title} (seconds)", int(passed), int(seconds))

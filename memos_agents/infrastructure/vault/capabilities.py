@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -14,6 +14,8 @@ from memos_agents.cube.memcube import VersionRef
 from memos_agents.cube.scope import Scope
 from memos_agents.infrastructure.provenance.graph import ProvenanceGraph
 from memos_agents.infrastructure.vault.base import Direction, Record, SearchView, ViewQuery
+from memos_agents.infrastructure.vault.changes import Changes, Position
+from memos_agents.infrastructure.vault.commit import Commit, CommitResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +84,47 @@ class SupportsMoments(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsChanges(Protocol):
+    """Tells what changed since a position of its log, so that something else can follow it."""
+
+    def changes(self, after: Position, limit: int) -> Changes | None:
+        """The next changes, of `limit` commits at most (fewer if they touch thousands of cubes); None if none are left.
+
+        Writers never wait. Costs time by what is told. Raises `VersionConflict` if `after` is not a position of this
+        store's history, as when it was restored from a backup.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsMirroring(Protocol):
+    """Can follow another store. As long as it does, it refuses commits of its own."""
+
+    def mirror(self, changes: Changes, source_id: str) -> None:
+        """Take a batch and its position in one transaction; one that was taken changes nothing.
+
+        Raises `VersionConflict` if the batch does not begin where the mirror stands, `InvalidRequest` if it is of
+        another store or the tenant holds memories of its own.
+        """
+        ...
+
+    def mirror_position(self) -> tuple[str, Position] | None:
+        """Whose mirror this is, and how far it got; None if it is none."""
+        ...
+
+    def unmirror(self, at: Position, commit: Commit) -> CommitResult:
+        """Become an ordinary store whose log goes on with `commit`, which holds an activity and nothing else.
+
+        Raises `VersionConflict` if the mirror does not stand at `at`, `InvalidRequest` if it is none.
+        """
+        ...
+
+    def drop_payloads(self, names: Sequence[str]) -> None:
+        """Forget payload files that were put for a batch which was not taken, unless a version names them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """What a ranker asks about a whole scope when it gets only some of its rows; estimates, taken within the scope."""
@@ -114,12 +157,19 @@ class SupportsCandidates(Protocol):
     """Lets its server choose what a ranker looks at, where a scope is too large to look at everything."""
 
     def candidates(
-        self, query: ViewQuery, terms: Sequence[str], vector: NDArray[np.float32] | None, limit: int
+        self,
+        query: ViewQuery,
+        terms: Sequence[str],
+        embed: Callable[[Statistics], NDArray[np.float32]] | None,
+        limit: int,
     ) -> PartialView | None:
-        """The rows of `query` most like `terms` (of `text.query_terms`) and `vector`, about `limit`, and neighbours.
+        """The rows of `query` most like the question, about `limit` of them, and their neighbours.
 
-        None where `search_view` is the better answer: a small scope, a question about the past, indexes that are still
-        being built. Nothing is missing because an index is behind: rows that it does not hold are among the rows.
+        `terms` are the question's (`text.query_terms`); `embed` gives its vector, given what is common in the scope,
+        and is called only if there is use for it. None where `search_view` is the better answer: a small scope, a
+        question about the past, indexes that are still being built. Nothing is missing because an index is behind: rows
+        that it does not hold yet are among those returned.
+
         Raises `IncompatibleModel` if the vector does not fit the space, `NotFound` if there is no such space.
         """
         ...

@@ -123,8 +123,9 @@ class Applier:
             doomed = erase(tx, activity.id, commit.erasures, draft)
             stale -= doomed.refs
             result = replace(result, erased=doomed.tombstones)
-        if draft.touched:
-            tx.run(cypher.TOUCH, activity=activity.id, ids=sorted(draft.touched))
+        touched = draft.touched - {each.cube.id for each in draft.new}  # those are touched as they are made
+        if touched:
+            tx.run(cypher.TOUCH, activity=activity.id, ids=sorted(touched))
         if stale or commit.erasures:
             result = replace(result, stale=len(stale))
             closing = _closing(found, commit, draft, result)

@@ -305,3 +305,9 @@ UNWIND $names AS name
 MATCH (b:Blob {tenant: $tenant, sha256: name})
 SET b.is_doomed = null
 """
+NAMED_ELSEWHERE: Final[LiteralString] = """
+UNWIND $names AS name
+MATCH (b:Blob {sha256: name}) WHERE b.tenant <> $tenant
+RETURN DISTINCT name
+"""
+"""Of bytes that tenants share outside the graph: those that others name, of which nothing more is told."""

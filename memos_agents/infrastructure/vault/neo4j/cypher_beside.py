@@ -56,10 +56,11 @@ SET v += row.vector
 NEXT_EPOCH: Final[LiteralString] = "MATCH (t:Tenant {id: $tenant}) SET t.epoch = t.epoch + 1"
 WITHOUT_VECTOR: Final[LiteralString] = """
 MATCH (v:CubeVersion {tenant: $tenant})
-WHERE v.cube_id >= $after_id AND (v.cube_id > $after_id OR v.n > $after_n)
+WHERE v.cube_id >= $after_id AND CASE v.cube_id WHEN $after_id THEN v.n > $after_n ELSE true END
   AND v.body IS NOT NULL AND v[$name] IS NULL AND v.has_text
-RETURN v.cube_id, v.n ORDER BY v.cube_id, v.n LIMIT $limit
+RETURN v.cube_id, v.n ORDER BY v.tenant, v.cube_id, v.n LIMIT $limit
 """
+"""Ordered by all that the index holds, or it would be sorted; without OR, or it would be two walks."""
 
 # -- payload bytes in the graph
 

@@ -97,11 +97,13 @@ _CREATED_DOWN: Final[LiteralString] = (
 )  # fmt: skip
 _OCCURRED: Final[LiteralString] = (
     _OF_KIND + _HEAD + "WHERE v.event_us >= $after_us "
-    "AND CASE v.event_us WHEN $after_us THEN c.id > $after_id ELSE true END AND " + _SHOWN + "RETURN " + CUBE_COLUMNS + " ORDER BY v.event_us, c.id LIMIT $limit"
+    "AND CASE v.event_us WHEN $after_us THEN c.id > $after_id ELSE true END AND " + _SHOWN
+    + "RETURN " + CUBE_COLUMNS + " ORDER BY v.event_us, c.id LIMIT $limit"
 )  # fmt: skip
 _OCCURRED_DOWN: Final[LiteralString] = (
     _OF_KIND + _HEAD + "WHERE v.event_us <= $after_us "
-    "AND CASE v.event_us WHEN $after_us THEN c.id < $after_id ELSE true END AND " + _SHOWN + "RETURN " + CUBE_COLUMNS + " ORDER BY v.event_us DESC, c.id DESC LIMIT $limit"
+    "AND CASE v.event_us WHEN $after_us THEN c.id < $after_id ELSE true END AND " + _SHOWN
+    + "RETURN " + CUBE_COLUMNS + " ORDER BY v.event_us DESC, c.id DESC LIMIT $limit"
 )  # fmt: skip
 _UP_TO_LIMIT: Final[LiteralString] = " ORDER BY c.created_us, c.id LIMIT $limit"
 _DOWN_TO_LIMIT: Final[LiteralString] = " ORDER BY c.created_us DESC, c.id DESC LIMIT $limit"

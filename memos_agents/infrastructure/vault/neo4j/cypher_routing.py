@@ -76,8 +76,7 @@ PURGE: Final[tuple[LiteralString, ...]] = (
     "MATCH (n:Blob {tenant: $tenant}) WHERE n.sha256 >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
     "MATCH (n:Space {tenant: $tenant}) WHERE n.fingerprint >= '' "
     "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Snapshot {tenant: $tenant}) WHERE n.name >= '' "
-    "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
+    "MATCH (n:Snapshot {tenant: $tenant}) WHERE n.name >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
     "MATCH (n:Lease {tenant: $tenant}) WHERE n.name >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
 )
 LEAVE: Final[LiteralString] = """

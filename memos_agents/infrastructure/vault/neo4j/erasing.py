@@ -86,6 +86,7 @@ def delete_doomed_blobs(link: Link, blobs: BlobStore) -> None:
         tx.run(cypher.SPARE_BLOBS, names=spared)
         tx.run(cypher.FORGET_BLOBS, names=gone)
         if not isinstance(blobs, GraphBlobs):  # those went with their node
-            blobs.delete(gone)
+            shared = {name for (name,) in tx.rows(cypher.NAMED_ELSEWHERE, names=gone)}
+            blobs.delete([name for name in gone if name not in shared])
 
     link.write(forget)

@@ -36,6 +36,7 @@ INDEXES: Final[tuple[LiteralString, ...]] = (
     "CREATE INDEX memos_cube_place IF NOT EXISTS FOR (c:MemCube) ON (c.place)",
     "CREATE INDEX memos_activity_seq IF NOT EXISTS FOR (a:Activity) ON (a.tenant, a.seq)",
     "CREATE INDEX memos_activity_key IF NOT EXISTS FOR (a:Activity) ON (a.tenant, a.key)",
+    "CREATE INDEX memos_blob_name IF NOT EXISTS FOR (b:Blob) ON (b.sha256)",
     "CREATE INDEX memos_blob_doomed IF NOT EXISTS FOR (b:Blob) ON (b.tenant, b.is_doomed)",
     "CREATE FULLTEXT INDEX memos_text IF NOT EXISTS FOR (c:MemCube) ON EACH [c.text] "  # noqa: ISC004  # one statement
     "OPTIONS {indexConfig: {`fulltext.analyzer`: 'standard-no-stop-words', `fulltext.eventually_consistent`: false}}",

@@ -50,7 +50,7 @@ from memos_agents.infrastructure.vault.neo4j.opening import DEFAULT_DATABASE, DR
 from memos_agents.infrastructure.vault.neo4j.reading import Reader
 from memos_agents.infrastructure.vault.neo4j.restoring import restore
 from memos_agents.infrastructure.vault.neo4j.searching import Searching
-from memos_agents.infrastructure.vault.neo4j.transfer import export
+from memos_agents.infrastructure.vault.neo4j.transfer import cube_ids, export, records_of
 from memos_agents.infrastructure.vault.neo4j.uses import PendingUses
 from memos_agents.infrastructure.vault.neo4j.verifying import problems
 from memos_agents.infrastructure.vault.record_reading import collect_records
@@ -276,39 +276,18 @@ class Neo4jVault:
         return bool(row[4] >= min(seq, row[3]))
 
     def records(self, scope: Scope) -> Iterator[Record]:
-        """See `SupportsRecords`. Read at once, to a file without a name, so that nobody waits for a slow consumer."""
+        """See `SupportsRecords`."""
         self._store_uses()
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, mode="w+", encoding="utf-8") as spool:
+        return self._spooled(lambda tx: export(tx, self._reader, scope))
 
-            def write(tx: Tx) -> None:
-                spool.seek(0)
-                spool.truncate()
-                for record in export(tx, self._reader, scope):
-                    spool.write(json.dumps(record) + "\n")
+    def records_of(self, cube_ids: Sequence[str], scope: Scope) -> Iterator[Record]:
+        """See `SupportsRecordsOf`."""
+        self._store_uses()
+        return self._spooled(lambda tx: records_of(tx, self._reader, cube_ids, scope))
 
-            self._read(write)
-            spool.seek(0)
-            for line in spool:
-                yield cast("Record", json.loads(line))
-
-    def mirror(self, changes: Changes, source_id: str) -> None:
-        """See `SupportsMirroring`."""
-        done = self._write(lambda tx: mirroring.apply_changes(tx, self._tenant, changes, source_id))
-        self._drop_vectors(list(done.dropped))
-        if done.has_erased:
-            self._searching.forget()
-            with suppress(BackendUnavailable, OSError):  # as after a commit
-                delete_doomed_blobs(self._link, self._blobs)
-
-    def mirror_position(self) -> tuple[str, Position] | None:
-        return self._link.read(mirroring.position, whole=False)
-
-    def unmirror(self, at: Position, commit: Commit) -> CommitResult:
-        return self._write(lambda tx: mirroring.release(tx, self._applier, at, commit))
-
-    def drop_payloads(self, names: Sequence[str]) -> None:
-        self._write(lambda tx: mirroring.doom(tx, names))
-        delete_doomed_blobs(self._link, self._blobs)
+    def cube_ids(self, scope: Scope, *, limit: int, after: str | None = None) -> builtins.list[str]:
+        """See `SupportsRecordsOf`."""
+        return self._read(lambda tx: cube_ids(tx, self._reader, scope, limit=limit, after=after))
 
     def close(self) -> None:
         if not self._link.is_closed:
@@ -340,6 +319,21 @@ class Neo4jVault:
     def _flush(self, tx: Tx) -> None:
         tx.run(cypher_beside.ENTER, op=tx.op)
         tx.run(cypher.USE, rows=[list(row) for row in self._uses.take(tx.op)])
+
+    def _spooled(self, lines: Callable[[Tx], Iterable[Record]]) -> Iterator[Record]:
+        """Read all at once, to a file without a name, so that nobody waits for a slow consumer."""
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, mode="w+", encoding="utf-8") as spool:
+
+            def write(tx: Tx) -> None:
+                spool.seek(0)
+                spool.truncate()
+                for record in lines(tx):
+                    spool.write(json.dumps(record) + "\n")
+
+            self._read(write)
+            spool.seek(0)
+            for line in spool:
+                yield cast("Record", json.loads(line))
 
     def _drop_vectors(self, numbers: builtins.list[int]) -> None:
         if numbers:

@@ -36,10 +36,12 @@ from memos_agents.infrastructure.vault.base import (
     ViewQuery,
 )
 from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
+from memos_agents.infrastructure.vault.changes import Changes, Position
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
 from memos_agents.infrastructure.vault.record_reading import collect_records
 from memos_agents.infrastructure.vault.sqlite import leases, spaces
 from memos_agents.infrastructure.vault.sqlite.apply import Applier
+from memos_agents.infrastructure.vault.sqlite.changes import Feed
 from memos_agents.infrastructure.vault.sqlite.copying import copy_to
 from memos_agents.infrastructure.vault.sqlite.counting import count
 from memos_agents.infrastructure.vault.sqlite.engine import Counters, Engine
@@ -287,6 +289,10 @@ class SqliteVault:
     def records(self, scope: Scope) -> Iterator[Record]:
         with self.moment() as moment:
             yield from moment.records(scope)
+
+    def changes(self, after: Position, limit: int) -> Changes | None:
+        self._store_uses()
+        return self._read(lambda connection: Feed(self._reader, connection).after(after, limit))
 
     def backup(self, path: Path) -> None:
         """Write a copy as of one moment to a new file while the store is in use; blobs go to `PATH.blobs/`.
