@@ -1,8 +1,8 @@
 """Drop-ins: one package per framework, each a translation of `memos_agents.interface` and nothing more.
 
-Empty in this release: the drop-ins for LangChain, LangGraph, LlamaIndex, OpenAI and MCP come with later ones, each as
-`memos_agents.connectors.<framework>`. A connector takes a `MemOS`, an `AsyncMemOS` or a scoped view, speaks the
-framework's own names and options, and decides nothing: a rule found here belongs in the core.
+`langchain`, `langgraph`, `llama_index`, `openai` and `mcp`, each as `memos_agents.connectors.<framework>`. A connector
+takes a `MemOS`, an `AsyncMemOS` or a scoped view, speaks the framework's own names and options, and decides nothing: a
+rule found here belongs in the core.
 
 What lives here must not import another connector, nor be imported by the core, nor be imported by this module: every
 framework is optional, so each is loaded only by whoever asks for its connector. The folder stands at the top of the

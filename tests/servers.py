@@ -126,7 +126,9 @@ def missing_tools() -> str | None:
     if any(ENVIRON.get(variable) for variable in GIVEN.values()):
         return None
     reasons = [str(error) for version in GIVEN if (error := _missing_for(version)) is not None]
-    return None if len(reasons) < len(GIVEN) else reasons[0]
+    if len(reasons) < len(GIVEN):
+        return None
+    return f"{reasons[0]}; or set {GIVEN[NEWEST]} to the address of a test server"
 
 
 def need_tools(version: str) -> None:

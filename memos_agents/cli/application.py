@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memos_agents.cli import adding, benching, copying, erasing, finding, inspecting, keeping, mcp, neo4j
+from memos_agents.cli import adding, benching, copying, erasing, finding, inspecting, keeping, mcp, mirroring, neo4j
 from memos_agents.cli.failures import USAGE, ReportingGroup
 from memos_agents.cli.help import CONTEXT, SectionedCommand, SectionedGroup, help_text
 from memos_agents.cli.options import publish_start, start, with_shared_options
@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("load", keeping.load, _KEEP),
     ("backup", keeping.backup, _KEEP),
     ("copy", copying.copy, _KEEP),
+    ("mirror", mirroring.mirror, _KEEP),
     ("reembed", keeping.reembed, _KEEP),
     ("mcp", mcp.mcp, _KEEP),
     ("verify", inspecting.verify, _KEEP),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from memos_agents.cube.scope import Scope
     from memos_agents.infrastructure.exchange.copying import CopyReport
 
-_USER_VARIABLE, _PASSWORD_VARIABLE = "NEO4J_USERNAME", "NEO4J_PASSWORD"
-
 
 def copy(
     session: Session,
@@ -31,6 +30,9 @@ def copy(
     ] = None,
     source_database: Annotated[str | None, typer.Option(metavar="NAME", help="Database of a SOURCE server.")] = None,
     target_database: Annotated[str | None, typer.Option(metavar="NAME", help="Database of a TARGET server.")] = None,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", help="Also reach other machines unencrypted.")
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, max=100_000, help="Memories in one transaction.")] = 1000,
     samples: Annotated[int, typer.Option(min=0, help="How many lineages to compare afterwards.")] = 1000,
 ) -> None:
@@ -49,9 +51,10 @@ def copy(
     """
     scope = _scope(session)
     tenant = session.settings.tenant
+    opened = partial(_opened, session, allow_insecure=allow_insecure)
     with (
-        _opened(session, source, "SOURCE", tenant=tenant, database=source_database) as origin,
-        _opened(session, target, "TARGET", tenant=to_tenant or tenant, database=target_database) as copies,
+        opened(source, "SOURCE", tenant=tenant, database=source_database) as origin,
+        opened(target, "TARGET", tenant=to_tenant or tenant, database=target_database) as copies,
         session.out.progress("copying") as advance,
     ):
         report = origin.copy_to(copies, scope=scope, batch=batch, samples=samples, progress=advance)
@@ -77,7 +80,9 @@ def _scope(session: Session) -> Scope:
 
 
 @contextmanager
-def _opened(session: Session, name: str, role: str, *, tenant: str, database: str | None) -> Iterator[MemOS]:
+def _opened(
+    session: Session, name: str, role: str, *, tenant: str, database: str | None, allow_insecure: bool
+) -> Iterator[MemOS]:
     """One of the two stores, whatever embedder made its vectors: they travel as they are."""
     from memos_agents import MemOS
 
@@ -92,10 +97,10 @@ def _opened(session: Session, name: str, role: str, *, tenant: str, database: st
     with MemOS.open(
         name,
         tenant=tenant,
-        auth=_login(session.environ) if is_server else None,
         database=database,
+        allow_insecure=is_server and allow_insecure,
         embedder="none",
-        durability=session.settings.durability,
+        durability="full" if is_server else session.settings.durability,
         readonly=role == "SOURCE",
     ) as memos:
         if is_new:
@@ -113,11 +118,6 @@ def _check_file(name: str, role: str) -> None:
         raise NotFound(f"there is no store at {name!r}; name the one to copy from")
     if not path.absolute().parent.is_dir():
         raise NotFound(f"the folder {str(path.parent)!r} does not exist; make it first, or correct {role}")
-
-
-def _login(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    password = environ.get(_PASSWORD_VARIABLE)
-    return (environ.get(_USER_VARIABLE) or "neo4j", password) if password else None
 
 
 def _show(session: Session, report: CopyReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from memos_agents.cli.session import Session
 from memos_agents.cli.showing import DIM, GOOD, cube_json, lineage_lines, show_cube, show_details
 from memos_agents.cli.terminal import dump_json, shortened
 from memos_agents.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from memos_agents.cube.memcube import VersionRef
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The memory's id.")]
 Filter = Annotated[
@@ -172,6 +175,7 @@ def provenance(
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Draw it as one page to look at.")] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart.")] = False,
     prov_json: Annotated[bool, typer.Option("--prov-json", help="As W3C PROV-JSON, indented.")] = False,
+    neo4j: Annotated[bool, typer.Option("--neo4j", help="As Cypher to paste into Neo4j Browser.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
 ) -> None:
     """Show where a memory came from, or what became of it.
@@ -182,13 +186,17 @@ def provenance(
       memos provenance 0197f2c4-...
       memos provenance 0197f2c4-... --direction both --html lineage.html
       memos provenance 0197f2c4-... --mermaid > lineage.mmd
+      memos provenance 0197f2c4-... --neo4j
 
     """
-    if sum((html is not None, mermaid, prov_json)) > 1:
-        raise InvalidRequest("--html, --mermaid and --prov-json are three forms of one thing; choose one")
+    if sum((html is not None, mermaid, prov_json, neo4j)) > 1:
+        raise InvalidRequest("--html, --mermaid, --prov-json and --neo4j are forms of one thing; choose one")
     with session.store(readonly=True) as memos:
-        graph = memos.provenance(id, direction=direction, depth=depth, version=version, scope=session.scope_if_named())
-    if html is not None:
+        steps = 0 if neo4j else depth  # the statements ask for the rest
+        graph = memos.provenance(id, direction=direction, depth=steps, version=version, scope=session.scope_if_named())
+    if neo4j:
+        _write_cypher(session, graph.root, depth)
+    elif html is not None:
         write_new(html, graph.to_html(), replace=force)
         session.out.document({"path": html})
         session.out.line(f"drawn in {html}")
@@ -200,3 +208,16 @@ def provenance(
         session.out.document(graph.to_prov_json())
         for line in lineage_lines(graph, direction, session.out.width):
             session.out.line(*line)
+
+
+def _write_cypher(session: Session, ref: VersionRef, depth: int | None) -> None:
+    from memos_agents.infrastructure.provenance.browser import QUESTIONS, parameters, store_of, to_browser
+
+    target, tenant = session.settings.store, session.settings.tenant
+    store = store_of(target)
+    if session.options.json:
+        statements = {name: question.statement for name, question in QUESTIONS.items()}
+        values = parameters(ref, tenant=tenant, store=store, depth=depth)
+        session.out.document({"parameters": values, "statements": statements})
+        return
+    session.out.text(to_browser(ref, tenant=tenant, store=store, depth=depth, is_copy="://" not in target))

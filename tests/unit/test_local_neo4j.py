@@ -344,8 +344,8 @@ def test_a_lock_whose_file_was_removed_by_its_holder_still_excludes(tmp_path: Pa
             with locked(path, seconds=60):
                 inside.append(1)
                 most.append(len(inside))
-                path.unlink()
                 inside.pop()
+                path.unlink()  # the last act
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -487,7 +487,9 @@ printf '%s\\n' "$NEO4J_AUTH" >> "$PLACE/secrets"
 case "$1" in
     version) test -e "$PLACE/engine" && echo 28.2.2 ;;
     run) test ! -e "$PLACE/offline" || { echo 'Unable to find image' >&2; exit 125; }; echo 4f2a ;;
-    inspect) cat "$PLACE/state" 2>/dev/null ;;
+    inspect)
+        test -e "$PLACE/engine" || { echo 'Cannot connect to the Docker daemon' >&2; exit 1; }
+        cat "$PLACE/state" 2>/dev/null || { echo 'Error: No such container' >&2; exit 1; } ;;
     logs) echo out; echo err >&2 ;;
 esac
 """
@@ -543,14 +545,19 @@ def test_a_container_is_seen_logged_stopped_and_forgotten(tmp_path: Path, docker
     assert (found.look(RECORD, tmp_path).state, found.look(RECORD, tmp_path).pid) == ("alive", 4711)
     assert found.log(RECORD, tmp_path, lines=9) == ["out", "err"]
     assert found.stop(RECORD, tmp_path, seconds=20)
-    assert calls(tmp_path)[-2:] == [f"stop --time 20 {name}", f"rm --force {name}"]
+    assert calls(tmp_path)[-2:] == [f"stop -t 20 {name}", f"rm --force {name}"]
     (tmp_path / "state").write_text("false 0 t0k3n\n")
     assert found.look(RECORD, tmp_path).state == "died"
     assert not found.stop(RECORD, tmp_path, seconds=20)
     (tmp_path / "state").write_text("true 4711 another\n")
     assert found.look(RECORD, tmp_path).state == "stopped"
+    (tmp_path / "state").unlink()
+    assert found.look(RECORD, tmp_path).state == "stopped"
     found.remove_data(RECORD, tmp_path)
     assert calls(tmp_path)[-1] == f"volume rm --force {name}"
+    (tmp_path / "engine").unlink()
+    with pytest.raises(ServerFailed, match="Cannot connect"):  # not: there is no such container
+        found.look(RECORD, tmp_path)
 
 
 def test_an_image_that_cannot_be_had_is_said_in_dockers_words(tmp_path: Path, docker_environ: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from memos_agents.errors import BackendUnavailable, InvalidRequest, NotFound, VersionConflict
 from memos_agents.infrastructure.exchange.bundle_reading import blobs_of
@@ -50,6 +50,7 @@ class MirrorReport:
     retries: int
 
 
+@runtime_checkable
 class Followed(SupportsChanges, Protocol):
     """What a mirror reads: changes, and the payload files that they name."""
 
@@ -175,14 +176,15 @@ class Mirror:
         fresh: list[str] = []
         try:
             self._put_payloads(changes, fresh)
-            self._mirror.mirror(changes, changes.source_id)
+            is_new = self._mirror.mirror(changes, changes.source_id)
         except VersionConflict as error:
             raise _Moved(error) from error  # another follower was faster; its batch names the same payloads
         except (InvalidRequest, NotFound):
             self._mirror.drop_payloads(fresh)
             raise
-        self._applied += len(changes.entries)
-        self._payloads += len(fresh)
+        if is_new:
+            self._applied += len(changes.entries)
+            self._payloads += len(fresh)
         self._position = changes.upto
         self._lag = changes.end_seq - changes.upto.seq
         self._lag_seconds = max((changes.end_at - changes.at).total_seconds(), 0.0)
@@ -230,7 +232,8 @@ class _Waits:
         self.reset()
 
     def reset(self) -> None:
-        self._pause, self._since = FIRST_WAIT_SECONDS, None
+        self._pause = FIRST_WAIT_SECONDS
+        self._since: float | None = None
 
     def wait(self, error: BackendUnavailable) -> None:
         """Wait, or raise `error` if it has gone on for too long."""

@@ -97,12 +97,13 @@ def abandon_move(router: Router, tenant: str, **options: object) -> None:
         raise InvalidRequest(f"tenant {tenant!r} lives at its new place already; finish the move, then move it back")
     from memos_agents.infrastructure.vault.neo4j import cypher_routing as cypher
     from memos_agents.infrastructure.vault.neo4j.purging import purge
+    from memos_agents.infrastructure.vault.neo4j.relocating import MOVING
     from memos_agents.infrastructure.vault.neo4j.routing import open_at
 
     old, new = open_at(move.source, tenant, **options), open_at(move.to, tenant, **options)
     try:
         standing = new.mirror_position()
-        if standing is not None:
+        if standing is not None and standing[0].startswith(MOVING):
             purge(new.link, standing[0])
             new.link.write(lambda tx: tx.run(cypher.FORGET))
         old.link.write(lambda tx: tx.one(cypher.UNSEAL, op=tx.op, mark=f"{MOVED}{move.to}"))
@@ -174,8 +175,8 @@ class _Moving:
         if faults:
             self._old.link.write(lambda tx: tx.one(cypher.UNSEAL, op=tx.op, mark=self._mark))
             raise IntegrityError(
-                f"tenant {self._tenant!r} stays where it was: its copy is not equal ({'; '.join(faults[:3])}); see what "
-                "verify() says of both, then abandon the move"
+                f"tenant {self._tenant!r} stays where it was: its copy is not equal ({'; '.join(faults[:3])}); see "
+                "what verify() says of both, then abandon the move"
             )
         self._reached("proven")
 
@@ -216,9 +217,11 @@ class _Moving:
         faults = list(found.differences)
         if found.more.total():
             faults.append(f"{found.more.total()} lines that the old place does not have")
-        for ref in sample.refs():
-            if _lineage(self._old, ref, everything) != _lineage(self._new, ref, everything):
-                faults.append(f"the lineage of {ref} differs")
+        faults.extend(
+            f"the lineage of {ref} differs"
+            for ref in sample.refs()
+            if _lineage(self._old, ref, everything) != _lineage(self._new, ref, everything)
+        )
         if _log_end(self._old, everything) != _log_end(self._new, everything):
             faults.append("the logs end differently")
         faults.extend(problem.what for problem in self._new.verify())

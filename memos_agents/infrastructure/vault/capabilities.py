@@ -101,8 +101,8 @@ class SupportsChanges(Protocol):
 class SupportsMirroring(Protocol):
     """Can follow another store. As long as it does, it refuses commits of its own."""
 
-    def mirror(self, changes: Changes, source_id: str) -> None:
-        """Take a batch and its position in one transaction; one that was taken changes nothing.
+    def mirror(self, changes: Changes, source_id: str) -> bool:
+        """Take a batch and its position in one transaction; False if it was taken before, which changes nothing.
 
         Raises `VersionConflict` if the batch does not begin where the mirror stands, `InvalidRequest` if it is of
         another store or the tenant holds memories of its own.

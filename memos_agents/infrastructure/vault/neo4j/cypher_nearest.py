@@ -66,7 +66,10 @@ CREATE_VECTOR_INDEX_25: Final[dict[int, LiteralString]] = {
 }
 """From 2026.01 on: the owner lies in the index, so that it is searched within a scope."""
 SHOW_INDEXES: Final[LiteralString] = "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'memos_' RETURN name, state"
-COUNT_ALL: Final[LiteralString] = "MATCH (c:MemCube) RETURN count(c)"
+COUNT_INDEXED: Final[LiteralString] = (
+    "MATCH (t:Tenant) WHERE t.near_dimension = $dimension RETURN coalesce(sum(t.cubes), 0)"
+)
+"""How many cubes of all tenants a vector index may hold: a number, and all that is ever read across tenants."""
 
 # -- the size of a scope, and what is common in it
 
@@ -254,5 +257,6 @@ MATCH (c:MemCube {tenant: $tenant, id: id})
 SET c.words = null, c.near = null, c += $nothing
 """
 SET_INDEXED: Final[LiteralString] = """
-MATCH (t:Tenant {id: $tenant}) SET t.near_seq = $seq, t.near_us = $at_us, t.near_epoch = $epoch, t.near_space = $number
+MATCH (t:Tenant {id: $tenant}) SET t.near_seq = $seq, t.near_us = $at_us, t.near_epoch = $epoch, t.near_space = $number,
+  t.near_dimension = $dimension
 """

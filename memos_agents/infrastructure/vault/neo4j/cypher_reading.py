@@ -159,9 +159,10 @@ _LOG_ENTRIES: Final[LiteralString] = (
     "ORDER BY a.seq DESC"
 )
 _LOG_OF_OWNER: Final[LiteralString] = (
-    "MATCH (c)<-[:TOUCHED]-(a:Activity {tenant: $tenant}) WHERE coalesce(a.seq, 0) > 0 AND " + _IN_TIME + _LOG_ENTRIES
-)
-"""Without `coalesce` the index of `seq` would be tempting, and with it all of the log."""
+    "CALL (c) { MATCH (c)<-[:TOUCHED]-(a:Activity {tenant: $tenant}) WHERE coalesce(a.seq, 0) > 0 AND " + _IN_TIME
+    + " RETURN a } " + _LOG_ENTRIES
+)  # fmt: skip
+"""CALL and `coalesce` keep the planner from beginning with all of the log."""
 _SHOWN_TO_SCOPE: Final[LiteralString] = "AND ($whole OR EXISTS { MATCH " + _TOUCHES_ADMITTED + " }) "
 
 LOG: Final[dict[Owner, LiteralString]] = {
@@ -304,8 +305,8 @@ COUNT_CUBES: Final[dict[Owner, LiteralString]] = {
     "anyone": OWNED["anyone"] + _COUNTED,
 }
 _COUNTED_RELATIONS: Final[LiteralString] = (
-    "MATCH (c)-" + RELATED + "->(b:MemCube {tenant: $tenant}) WHERE r.removed_us IS NULL AND " + BOTH_ADMITTED
-    + " RETURN count(r)"
+    "CALL (c) { MATCH (c)-" + RELATED + "->(b:MemCube {tenant: $tenant}) WHERE r.removed_us IS NULL AND "
+    + BOTH_ADMITTED + " RETURN count(r) AS related } RETURN coalesce(sum(related), 0)"
 )  # fmt: skip
 COUNT_RELATIONS: Final[dict[Owner, LiteralString]] = {
     "session": OWNED["session"] + _COUNTED_RELATIONS,

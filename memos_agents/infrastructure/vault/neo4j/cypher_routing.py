@@ -64,20 +64,20 @@ SCRUBBED: Final[LiteralString] = "MATCH (t:Tenant {id: $tenant}) SET t.scrubbed_
 
 # -- deleting: piece by piece, each found by an index (one on several properties wants a condition on each)
 
+_GONE_SLOWLY: Final[LiteralString] = " CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10 ROWS"
+_GONE: Final[LiteralString] = " CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS"
 PURGE: Final[tuple[LiteralString, ...]] = (
-    "MATCH (n:CubeVersion {tenant: $tenant}) WHERE n.cube_id >= '' AND n.n >= 0 "
-    "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:MemCube {tenant: $tenant}) WHERE n.id >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Source {tenant: $tenant}) WHERE n.id >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Activity {tenant: $tenant}) WHERE n.id >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Agent {tenant: $tenant}) WHERE n.id >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (b:Blob {tenant: $tenant})-[:HAS_CHUNK]->(n:BlobChunk {tenant: $tenant}) WHERE b.sha256 >= '' "
-    "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10 ROWS",
-    "MATCH (n:Blob {tenant: $tenant}) WHERE n.sha256 >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Space {tenant: $tenant}) WHERE n.fingerprint >= '' "
-    "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Snapshot {tenant: $tenant}) WHERE n.name >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
-    "MATCH (n:Lease {tenant: $tenant}) WHERE n.name >= '' CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 2000 ROWS",
+    "MATCH (n:CubeVersion {tenant: $tenant}) WHERE n.cube_id >= '' AND n.n >= 0" + _GONE,
+    "MATCH (n:MemCube {tenant: $tenant}) WHERE n.id >= ''" + _GONE,
+    "MATCH (n:Source {tenant: $tenant}) WHERE n.id >= ''" + _GONE,
+    "MATCH (n:Activity {tenant: $tenant}) WHERE n.id >= ''" + _GONE,
+    "MATCH (n:Agent {tenant: $tenant}) WHERE n.id >= ''" + _GONE,
+    "MATCH (b:Blob {tenant: $tenant})-[:HAS_CHUNK]->(n:BlobChunk {tenant: $tenant}) WHERE b.sha256 >= ''"
+    + _GONE_SLOWLY,
+    "MATCH (n:Blob {tenant: $tenant}) WHERE n.sha256 >= ''" + _GONE,
+    "MATCH (n:Space {tenant: $tenant}) WHERE n.fingerprint >= ''" + _GONE,
+    "MATCH (n:Snapshot {tenant: $tenant}) WHERE n.name >= ''" + _GONE,
+    "MATCH (n:Lease {tenant: $tenant}) WHERE n.name >= ''" + _GONE,
 )
 LEAVE: Final[LiteralString] = """
 MATCH (t:Tenant {id: $tenant})

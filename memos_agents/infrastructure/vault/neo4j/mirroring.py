@@ -35,8 +35,9 @@ _VERSIONS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What a batch asks to be done after its transaction: vectors of these numbers, erased payloads."""
+    """Whether a batch was written, and what it asks for after its transaction: dropped spaces, erased payloads."""
 
+    is_new: bool
     dropped: tuple[int, ...] = ()
     has_erased: bool = False
 
@@ -63,7 +64,7 @@ def apply_changes(tx: Tx, tenant: str, changes: Changes, source_id: str) -> Mirr
     if mirror_of not in (None, source_id) or source_id != changes.source_id:
         raise InvalidRequest(f"tenant {tenant!r} there is the mirror of another store; mirror into an empty tenant")
     if mirrored == changes.upto.to_text():
-        return Mirrored()
+        return Mirrored(is_new=False)
     if (mirrored or Position().to_text()) != changes.after.to_text():
         raise VersionConflict(
             "the mirror does not stand where these changes begin; ask where it stands and go on there"
@@ -81,7 +82,7 @@ def apply_changes(tx: Tx, tenant: str, changes: Changes, source_id: str) -> Mirr
         erasures = [entry.seq for entry in changes.entries if entry.has_erased]
         tail.update({"erased_seq": erasures[-1]} if erasures else {})
     tx.run(cypher.FINISH, tail=tail, epochs=epochs + bool(changes.swept))
-    return Mirrored(tuple(dropped), has_erased=erased)
+    return Mirrored(is_new=True, dropped=tuple(dropped), has_erased=erased)
 
 
 def release(tx: Tx, applier: Applier, at: Position, commit: Commit) -> CommitResult:

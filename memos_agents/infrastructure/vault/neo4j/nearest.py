@@ -9,6 +9,7 @@ document frequencies, never how they are ranked.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from memos_agents.infrastructure.vault.columns import collect_postings
 from memos_agents.infrastructure.vault.growth import Columns, Growth, row_order
 from memos_agents.infrastructure.vault.neo4j import cypher_nearest as cypher
 from memos_agents.infrastructure.vault.neo4j.link import Link
-from memos_agents.infrastructure.vault.neo4j.sampling import EXACT_ROWS, Sample, Sampling
+from memos_agents.infrastructure.vault.neo4j.sampling import EXACT_ROWS, TRUSTED_SECONDS, Sample, Sampling
 from memos_agents.infrastructure.vault.neo4j.searching import (
     CREATED,
     CUBE,
@@ -109,6 +110,7 @@ class Nearest:
         self._stored = ""
         self._online: set[int | None] = set()
         self._tails: dict[_Key, _Tail] = {}
+        self._counts: dict[int, tuple[int, float]] = {}
 
     def candidates(
         self,
@@ -126,6 +128,8 @@ class Nearest:
         if sample is None:
             return None
         vector = None if embed is None else embed(sample.statistics(terms, {}, 0))
+        if vector is not None and not vector.any():  # has no direction, and the server refuses it
+            return None
         dimension = None if vector is None else len(vector)
         if dimension is not None and dimension not in cypher.INDEXED_DIMENSIONS:
             return None
@@ -229,12 +233,20 @@ class Nearest:
         if self._link.is_2026:
             place = len(vector), by_of(query.scope), query.collection is not None
             return (cypher.BY_BOTH_25 if words else cypher.BY_MEANING_25)[place], parameters
-        whole = self._link.rows_outside(cypher.COUNT_ALL)[0][0]
+        whole = self._indexed(len(vector))
         parameters["nearest"] = int(limit * max(1.0, 1.25 * whole / max(sample.rows, 1)))
         if parameters["nearest"] > MAX_FETCH:
             return None
         parameters["index"] = cypher.VECTOR_INDEX[len(vector)]
         return cypher.BY_BOTH if words else cypher.BY_MEANING, parameters
+
+    def _indexed(self, dimension: int) -> int:
+        """How many cubes the vector index holds, everybody's; known for a while."""
+        count, at = self._counts.get(dimension, (0, -TRUSTED_SECONDS))
+        if time.monotonic() - at >= TRUSTED_SECONDS:
+            count, at = self._link.rows_outside(cypher.COUNT_INDEXED, dimension=dimension)[0][0], time.monotonic()
+            self._counts[dimension] = count, at
+        return count
 
     def _words(self, query: ViewQuery, terms: Sequence[str]) -> str:
         """A query in Lucene's syntax: some of the terms, within the scope; empty if there is nothing to look for."""

@@ -26,6 +26,8 @@ from memos_agents.infrastructure.vault.neo4j.transfer import Lines
 from memos_agents.infrastructure.vault.records import ActivityLine, RelationLine, SourceLine
 
 LOADED, SOURCES, CUBES, EDGES, DONE = "loaded:", "sources:", "cubes:", "edges:", "done"
+MOVING: Final = "moving:"
+"""Begins the id under which the new place follows, so that it is never taken for the mirror of a living store."""
 AT_ONCE: Final = 500
 """Cubes in a batch."""
 _LINES_AT_ONCE: Final = 1_000
@@ -61,7 +63,7 @@ class Whole:
             for name, at, time_us in tx.rows(cypher_beside.SNAPSHOTS)
         ]
         empty = Changes(
-            source_id=first,
+            source_id=f"{MOVING}{first}",
             after=after,
             upto=after,
             end_seq=seq,
@@ -72,8 +74,7 @@ class Whole:
         )
         if after.seq < seq:
             return _entries(tx, empty, limit)
-        found = self._page(tx, empty, after.cursor or LOADED)
-        return found
+        return self._page(tx, empty, after.cursor or LOADED)
 
     def _page(self, tx: Tx, empty: Changes, cursor: str) -> Changes:
         """The next page; a phase that has nothing more ends with an empty one."""

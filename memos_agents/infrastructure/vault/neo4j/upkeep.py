@@ -64,7 +64,8 @@ def index_vectors(
         if is_stopped():
             return changed
         time.sleep(POLL_SECONDS)
-    link.write(lambda tx: tx.run(cypher.SET_INDEXED, seq=seq, at_us=at_us, epoch=epoch, number=number or 0))
+    done_for = {"seq": seq, "at_us": at_us, "epoch": epoch, "number": number or 0, "dimension": dimension}
+    link.write(lambda tx: tx.run(cypher.SET_INDEXED, **done_for))
     return changed
 
 
@@ -79,9 +80,9 @@ def _require_indexes(link: Link, dimension: int | None) -> None:
     states = _states(link)
     for name in _needed(dimension):
         if states.get(name) in (None, "FAILED"):
+            reason = "failed" if name in states else "cannot be made, because another one has its place"
             raise InvalidRequest(
-                f"the index {name!r} {'failed' if name in states else 'cannot be made, because another one has its place'}; "
-                "drop the one that is there (SHOW INDEXES lists them), then it is made anew",
+                f"the index {name!r} {reason}; drop the one that is there (SHOW INDEXES), then it is made anew",
                 index=name,
             )
 

@@ -37,13 +37,13 @@ from memos_agents.infrastructure.vault.base import (
     ViewQuery,
 )
 from memos_agents.infrastructure.vault.blobs import BlobStore
-from memos_agents.infrastructure.vault.changes import Changes, Position
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Lease, Tombstone
-from memos_agents.infrastructure.vault.neo4j import cypher, cypher_beside, leases, lineage, mirroring, schema, spaces
+from memos_agents.infrastructure.vault.neo4j import cypher, cypher_beside, leases, lineage, schema, spaces
 from memos_agents.infrastructure.vault.neo4j.apply import Applier, Prepared
 from memos_agents.infrastructure.vault.neo4j.blobs import GraphBlobs
 from memos_agents.infrastructure.vault.neo4j.counting import count
 from memos_agents.infrastructure.vault.neo4j.erasing import delete_doomed_blobs
+from memos_agents.infrastructure.vault.neo4j.following import Following
 from memos_agents.infrastructure.vault.neo4j.journal import Journal
 from memos_agents.infrastructure.vault.neo4j.link import Link, Tx
 from memos_agents.infrastructure.vault.neo4j.opening import DEFAULT_DATABASE, DRIVERS, parse_address
@@ -61,7 +61,7 @@ _SEPARATOR = "\x1f"
 """Between store and tenant; no name can hold it."""
 
 
-class Neo4jVault:
+class Neo4jVault(Following):
     """One tenant's cubes in a Neo4j database (Community 5.26 or 2026.x; no plugins).
 
     `target` is `neo4j://host:7687`, `bolt://…`, or encrypted `neo4j+s://…`; plaintext to another machine is refused
@@ -311,6 +311,9 @@ class Neo4jVault:
                 raise
             self._uses.settle(is_stored=True)
             return result
+
+    def _forget(self) -> None:
+        self._searching.forget()
 
     def _store_uses(self) -> None:
         if self._uses.pending() and not self.is_readonly:

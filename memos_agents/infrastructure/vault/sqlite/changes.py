@@ -237,10 +237,9 @@ class _Batch:
         self.touched.extend((entry.line.activity.id, cube_id) for cube_id in cubes)
         ended: set[VersionRef] = set()
         for told in changed["chain"]:
-            verb, _, rest = str(told).partition(" ")
-            if verb == "write":
-                cube_id, number, _ = rest.split(" ")
-                self.written.add(VersionRef(cube_id, int(number)))
+            words = str(told).split(" ")
+            if words[0] == "write":
+                self.written.add(VersionRef(words[1], int(words[2])))
         for cube_id, number, replaced in changed.get("writes", ()):
             if replaced:
                 ended.add(VersionRef(str(cube_id), int(str(number)) - 1))

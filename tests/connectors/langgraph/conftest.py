@@ -1,0 +1,33 @@
+"""Stores to run every law on, and upstream's own beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("langgraph.store.base", reason="needs memos-agents[langgraph]")
+
+from memos_agents import MemOS
+from memos_agents.testing import FixedClock, HashEmbedder
+
+TARGETS = [":memory:", "file"]  # a line for each backend that every front must work on
+
+
+@pytest.fixture(params=TARGETS)
+def store_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What to pass to `MemOS.open`."""
+    return str(tmp_path / "memos.db") if request.param == "file" else str(request.param)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def memos(store_target: str, clock: FixedClock) -> Iterator[MemOS]:
+    with MemOS.open(store_target, embedder=HashEmbedder(64), clock=clock) as opened:
+        yield opened
+        assert opened.verify().ok
