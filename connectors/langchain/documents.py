@@ -37,7 +37,8 @@ def told_document(found: Hit | MemCube, *, quoted: bool) -> Document:
     if isinstance(found, Hit):
         about["score"] = found.score
         about["why"] = str(found.why)
-    metadata = {**deepcopy(dict(cube.metadata)), ABOUT: about}
+    own = {key: deepcopy(value) for key, value in cube.metadata.items() if not key.startswith("_")}
+    metadata = {**own, ABOUT: about}  # what begins with "_" is a front's own bookkeeping
     return Document(id=cube.id, page_content=quote(cube) if quoted else cube.text, metadata=metadata)
 
 

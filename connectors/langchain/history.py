@@ -55,7 +55,7 @@ class MemOSChatMessageHistory(BaseChatMessageHistory):
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]  # upstream declares it as an attribute
         """The messages, oldest first."""
-        return messages_from_dict([cast("dict[str, JSON]", cube.metadata["message"]) for cube in self._cubes()])
+        return messages_from_dict([cast("dict[str, JSON]", cube.metadata["_message"]) for cube in self._cubes()])
 
     async def aget_messages(self) -> list[BaseMessage]:
         """As `messages`."""
@@ -74,7 +74,7 @@ class MemOSChatMessageHistory(BaseChatMessageHistory):
                     key=f"{_PREFIX}{uuid4()}",
                 ),
                 text=str(message.text),
-                metadata={"message": checked_mapping(message_to_dict(message), what="a message")},
+                metadata={"_message": checked_mapping(message_to_dict(message), what="a message")},
             )
             for message in messages
         ]

@@ -1,4 +1,4 @@
-"""LangGraph: `MemOSStore`, a `BaseStore` in which every put is a cube with provenance and history.
+"""LangGraph: `MemOSStore`, a `BaseStore` in which every put is a cube with provenance and history, and `quoted`.
 
     from memos_agents import MemOS
     from memos_agents.connectors.langgraph import MemOSStore
@@ -16,6 +16,7 @@ try:
 except ImportError as error:
     raise ImportError("MemOSStore needs LangGraph: pip install 'memos-agents[langgraph]'") from error
 
+from memos_agents.connectors.langgraph.quoting import quoted
 from memos_agents.connectors.langgraph.store import MemOSStore
 
-__all__ = ["MemOSStore"]
+__all__ = ["MemOSStore", "quoted"]

@@ -1,6 +1,6 @@
 """Placing: a LangGraph item (namespace, key, value) as a cube, and back.
 
-The value's own keys are the cube's metadata, so that every front can filter by them; under "langgraph" the metadata
+The value's own keys are the cube's metadata, so that every front can filter by them; under "_langgraph" the metadata
 also says where the item stands. The text is what the indexed fields say, so that other fronts find and quote it.
 """
 
@@ -19,7 +19,7 @@ from memos_agents.cube.memcube import MemCube
 from memos_agents.cube.scope import Scope, check_name
 from memos_agents.errors import InvalidRequest
 
-ABOUT = "langgraph"
+ABOUT = "_langgraph"
 """The metadata key that holds an item's place; a value's own key of that name is kept inside it."""
 Namespace = tuple[str, ...]
 

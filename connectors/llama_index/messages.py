@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from pydantic_core import PydanticSerializationError
 
 from memos_agents.connectors.llama_index.storable import exact_json, storable_text
@@ -69,9 +69,9 @@ def question_in(messages: Sequence[ChatMessage], window: int) -> str:
 
 def _shown(message: ChatMessage) -> str:
     calls = [
-        f"{block.tool_name}({given if isinstance(given := block.tool_kwargs, str) else exact_json(given)})"
+        f"{getattr(block, 'tool_name', '')}({given if isinstance(given, str) else exact_json(given)})"
         for block in message.blocks
-        if isinstance(block, ToolCallBlock)
+        if (given := getattr(block, "tool_kwargs", None)) is not None  # early 0.14 has no class for it
     ]
     if calls:
         return f"(calls {', '.join(calls)})"

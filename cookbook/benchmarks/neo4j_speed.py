@@ -6,10 +6,10 @@
     python cookbook/benchmarks/neo4j_speed.py --uri bolt://…  on a running server; its other content stays as it is
 
 Starts a throw-away server (`memos neo4j up`), heap 2 GB and page cache 1 GB, loopback, no login; client and server
-share the machine. Every cube is written with its version, activity, audit entry, text index and one derivation. Figures are
-medians over single commits after two to warm up; percentiles are over single calls from one thread. "First touch" is
-the first search of a user in a process, "again" any later one. Lineage is three steps up in a graph that was loaded
-through the same commits. Needs the extra "neo4j"; the comparison needs langchain-neo4j.
+share the machine. Every cube is written with its version, activity, audit entry, text index and one derivation.
+Figures are medians over single commits after two to warm up; percentiles are over single calls from one thread. "First
+touch" is the first search of a user in a process, "again" any later one. Lineage is three steps up in a graph that was
+loaded through the same commits. Needs the extra "neo4j"; the comparison needs langchain-neo4j.
 """
 
 from __future__ import annotations

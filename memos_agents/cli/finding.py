@@ -220,4 +220,5 @@ def _write_cypher(session: Session, ref: VersionRef, depth: int | None) -> None:
         values = parameters(ref, tenant=tenant, store=store, depth=depth)
         session.out.document({"parameters": values, "statements": statements})
         return
-    session.out.text(to_browser(ref, tenant=tenant, store=store, depth=depth, is_copy="://" not in target))
+    text = to_browser(ref, tenant=tenant, store=store, depth=depth, is_copy="://" not in target)
+    session.out.text(text.rstrip("\n"))

@@ -106,7 +106,11 @@ def render(
     Lines are taken in order while the whole stays within `max_tokens` (None: all); one that does not fit is passed
     over. Appending to `found` appends to the block: its lines do not change, only its end moves.
     """
-    lines = [quote(cube) for cube in fitting(found, max_tokens=max_tokens, count_tokens=count_tokens)]
+    return framed([quote(cube) for cube in fitting(found, max_tokens=max_tokens, count_tokens=count_tokens)])
+
+
+def framed(lines: Sequence[str]) -> str:
+    """The block around quotations that `quoted_json` made; "" around none."""
     return "\n".join(["<memories>", PREAMBLE, *lines, "</memories>"]) if lines else ""
 
 
@@ -121,7 +125,7 @@ def fitting(
     if max_tokens is not None and (isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0):
         raise InvalidRequest(f"max_tokens is {max_tokens!r}; it must be an int of at least 0, or None for no bound")
     chosen: dict[str, MemCube] = {}
-    left = None if max_tokens is None else max_tokens - count(f"<memories>\n{PREAMBLE}\n</memories>")
+    left = None if max_tokens is None else max_tokens - count(framed([""]))
     for entry in found:
         cube = entry.cube if isinstance(entry, Hit) else entry
         if cube.id in chosen or not cube.text:
@@ -191,7 +195,10 @@ def quote(cube: MemCube) -> str:
 
 
 def told(found: Hit | MemCube) -> dict[str, JSON]:
-    """One memory as a tool returns it: id, version, time, source, text, and metadata, score and trust where known."""
+    """One memory as a tool returns it: id, version, time, source, text, and metadata, score and trust where known.
+
+    Metadata keys that begin with "_" are a front's own bookkeeping and left out.
+    """
     cube = found.cube if isinstance(found, Hit) else found
     fields: dict[str, JSON] = {
         "id": cube.id,
@@ -200,8 +207,9 @@ def told(found: Hit | MemCube) -> dict[str, JSON]:
         "source": source_of(cube),
         "text": cube.text,
     }
-    if cube.metadata:
-        fields["metadata"] = cube.metadata
+    metadata = {key: value for key, value in cube.metadata.items() if not key.startswith("_")}
+    if metadata:
+        fields["metadata"] = metadata
     if isinstance(found, Hit):
         fields["score"] = round(found.score, 4)
     if cube.governance.trust < 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -42,19 +42,34 @@ PLACES = ("Lisbon", "Porto", "Faro", "Braga", "Evora", "Sintra", "Tavira", "Coim
 
 
 class Stage:
-    """A vault with 48 turns of Mara's in sessions of six, and five of Noah's; nothing is indexed yet."""
+    """A vault with 48 turns of Mara's in sessions of six, and six of Noah's; nothing is indexed yet."""
 
     def __init__(self, uri: str) -> None:
         self.vault = Neo4jVault(uri, store=f"near-{secrets.token_hex(6)}")
         self.vault.open_space(SPACE, 64, make_default=True)
         self.scribe = Scribe(self.vault)
         self.nearest = Nearest(self.vault.link, Searching(self.vault.link), exact_rows=LARGE)
-        self.turns = [
-            self.add(f"turn {number} about {PLACES[number % 8]} and word{number}", session=f"s{number // 6}")
-            for number in range(48)
-        ]
-        for number in range(LARGE + 1):
-            self.add(f"Noah was in Lisbon too, word{number}", user="noah", session="s0")
+        self.turns = [self._turn(number) for number in range(48)]
+        for start in range(0, 36, 6):
+            self.write(self.turns[start : start + 6])  # a session in one commit: all of one time
+        for cube in self.turns[36:]:
+            self.write([cube])
+        self.turns = [self.scribe.head(cube) for cube in self.turns]
+        noah = Scope(user_id="noah", session_id="s0")
+        self.write([self.scribe.cube(f"Noah was in Lisbon too, word{n}", scope=noah) for n in range(LARGE + 1)])
+
+    def _turn(self, number: int) -> MemCube:
+        return self.scribe.cube(
+            f"turn {number} about {PLACES[number % 8]} and word{number}",
+            scope=Scope(user_id="mara", session_id=f"s{number // 6}"),
+            descriptive=Descriptive(name="Mara"),
+        )
+
+    def write(self, cubes: Sequence[MemCube]) -> None:
+        rows = HASHED.embed([cube.text for cube in cubes])
+        self.scribe.commit(
+            writes=[Write(cube=cube, vectors={SPACE: row}) for cube, row in zip(cubes, rows, strict=True)]
+        )
 
     def add(
         self,
@@ -105,25 +120,32 @@ def stage(neo4j_uris: str) -> Iterator[Stage]:
     stage.close()
 
 
-def test_what_is_picked_holds_the_words_or_is_near(stage: Stage) -> None:
+@pytest.fixture(scope="module")
+def filled(neo4j_uris: str) -> Iterator[Stage]:
+    """One whose indexes are filled, for tests that only ask."""
+    stage = Stage(neo4j_uris)
     assert stage.index() == 54
-    shown = stage.ask("word17", limit=3)
+    yield stage
+    stage.close()
+
+
+def test_what_is_picked_holds_the_words_or_is_near(filled: Stage) -> None:
+    shown = filled.ask("word17", limit=3)
     assert isinstance(shown, PartialView)
     ids = [ref.cube_id for ref in shown.view.refs]
-    assert stage.turns[17].id in ids
+    assert filled.turns[17].id in ids
     assert len(ids) < 20  # few of the 48, and their neighbours
     rows, counts = shown.postings(["word17"])["word17"]
-    assert [ids[row] for row in rows] == [stage.turns[17].id]
+    assert [ids[row] for row in rows] == [filled.turns[17].id]
     assert counts.tolist() == [1]
     assert shown.metadata() == [{}] * len(ids)
 
 
-def test_columns_are_those_of_the_exact_view(stage: Stage) -> None:
+def test_columns_are_those_of_the_exact_view(filled: Stage) -> None:
     """With room for all rows the server picks them all, and the view is the exact one, neighbours included."""
-    stage.index()
-    shown = stage.ask("Lisbon Porto", limit=100)
+    shown = filled.ask("Lisbon Porto", limit=100)
     assert shown is not None
-    exact = stage.vault.search_view(stage.query())
+    exact = filled.vault.search_view(filled.query())
     ours, theirs = shown.view, exact.view
     assert ours.refs == theirs.refs
     for name in ("session", "previous", "following", "speaker", "flags", "event_us", "length", "vectors"):
@@ -136,39 +158,31 @@ def test_columns_are_those_of_the_exact_view(stage: Stage) -> None:
     }
 
 
-def test_neighbours_are_named_only_where_they_are_neighbours(stage: Stage) -> None:
-    stage.index()
-    exact = stage.vault.search_view(stage.query()).view
+def test_neighbours_are_named_only_where_they_are_neighbours(filled: Stage) -> None:
+    exact = filled.vault.search_view(filled.query()).view
     before = {exact.refs[row]: exact.refs[place] for row, place in enumerate(exact.previous.tolist()) if place >= 0}
-    shown = stage.ask("word3 word9 word15 word33", limit=6)
+    shown = filled.ask("word3 word9 word15 word33", limit=6)
     assert shown is not None
     view = shown.view
     named = {view.refs[row]: view.refs[place] for row, place in enumerate(view.previous.tolist()) if place >= 0}
     assert named.items() <= before.items()
-    assert stage.turns[2].ref in named.values()  # the turn before number 3
+    assert filled.turns[2].ref in named.values()  # the turn before number 3
 
 
-def test_one_commit_of_many_turns_keeps_their_order(stage: Stage) -> None:
+def test_one_commit_of_many_turns_keeps_their_order(filled: Stage) -> None:
     """All of them have one time; only their ids say which follows which."""
-    scope = Scope(user_id="mara", session_id="together")
-    cubes = [stage.scribe.cube(f"together{number}", scope=scope) for number in range(9)]
-    vectors = HASHED.embed([cube.text for cube in cubes])
-    stage.scribe.commit(
-        writes=[Write(cube=cube, vectors={SPACE: row}) for cube, row in zip(cubes, vectors, strict=True)]
-    )
-    stage.index()
-    shown = stage.ask("together4", limit=1)
+    shown = filled.ask("word8", limit=1)
     assert shown is not None
-    assert [ref.cube_id for ref in shown.view.refs if ref.cube_id in {cube.id for cube in cubes}] == [
-        cube.id for cube in cubes[3:6]
-    ]
+    view = shown.view
+    session = [row for row, ref in enumerate(view.refs) if ref in {turn.ref for turn in filled.turns[6:12]}]
+    assert [view.refs[row] for row in session] == [turn.ref for turn in filled.turns[6:11]]  # two on each side
+    assert view.following[session].tolist() == [*session[1:], -1]
 
 
-def test_statistics_speak_of_the_scope_and_not_of_what_was_picked(stage: Stage) -> None:
-    stage.index()
-    texts = [index_terms(cube) for cube in stage.turns]
+def test_statistics_speak_of_the_scope_and_not_of_what_was_picked(filled: Stage) -> None:
+    texts = [index_terms(cube) for cube in filled.turns]
     terms = ["turn", "lisbon", "word3", "noah", "nothing"]
-    shown = stage.ask("word3", limit=2)
+    shown = filled.ask("word3", limit=2)
     assert shown is not None
     known = shown.statistics(terms)
     assert isinstance(known, Statistics)
@@ -178,37 +192,35 @@ def test_statistics_speak_of_the_scope_and_not_of_what_was_picked(stage: Stage) 
     assert known.speakers == {"Mara": 1.0}
 
 
-def test_the_embedder_is_told_what_is_common_and_not_bothered_for_nothing(stage: Stage) -> None:
+def test_the_embedder_is_told_what_is_common_and_not_bothered_for_nothing(filled: Stage) -> None:
     def refuse(known: Statistics) -> Any:
         raise AssertionError("nobody needs a vector")
 
-    small = Nearest(stage.vault.link, Searching(stage.vault.link), exact_rows=1_000)
-    assert small.candidates(stage.query(), ["lisbon"], refuse, 10) is None
-    assert stage.nearest.candidates(stage.query(as_of=stage.scribe.now), ["lisbon"], refuse, 10) is None
-    assert stage.nearest.candidates(replace(stage.query(), scope=Scope(tenant="x")), ["lisbon"], refuse, 10) is None
-    stage.index()
+    small = Nearest(filled.vault.link, Searching(filled.vault.link), exact_rows=1_000)
+    assert small.candidates(filled.query(), ["lisbon"], refuse, 10) is None
+    assert filled.nearest.candidates(filled.query(as_of=filled.scribe.now), ["lisbon"], refuse, 10) is None
+    assert filled.nearest.candidates(replace(filled.query(), scope=Scope(tenant="x")), ["lisbon"], refuse, 10) is None
     told: list[Statistics] = []
 
     def note(known: Statistics) -> Any:
         told.append(known)
         return HASHED.embed_query("lisbon")
 
-    assert stage.nearest.candidates(stage.query(), ["lisbon"], note, 10) is not None
+    assert filled.nearest.candidates(filled.query(), ["lisbon"], note, 10) is not None
     assert told[0].rows == 48
     assert told[0].holders == {"lisbon": 6}
 
 
-def test_questions_that_the_indexes_do_not_answer_are_left_to_the_exact_search(stage: Stage) -> None:
-    stage.index()
+def test_questions_that_the_indexes_do_not_answer_are_left_to_the_exact_search(filled: Stage) -> None:
     for query in (
-        stage.query(as_of=stage.scribe.now),
-        stage.query(valid_at=stage.scribe.now),
-        stage.query(states=frozenset({MemoryState.ARCHIVED})),
-        replace(stage.query(), scope=Scope(tenant="another", user_id="mara")),
+        filled.query(as_of=filled.scribe.now),
+        filled.query(valid_at=filled.scribe.now),
+        filled.query(states=frozenset({MemoryState.ARCHIVED})),
+        replace(filled.query(), scope=Scope(tenant="another", user_id="mara")),
     ):
-        assert stage.ask("Lisbon", query=query) is None
-    assert stage.ask("Lisbon", query=stage.query("nobody")) is None  # a small scope
-    assert stage.ask("Lisbon", query=stage.query("mara", collection="empty")) is None
+        assert filled.ask("Lisbon", query=query) is None
+    assert filled.ask("Lisbon", query=filled.query("nobody")) is None  # a small scope
+    assert filled.ask("Lisbon", query=filled.query("mara", collection="empty")) is None
 
 
 def test_before_there_is_an_index_the_answer_is_exact_and_upkeep_begins(stage: Stage) -> None:
@@ -291,42 +303,39 @@ def test_nobody_elses_rows_come_with_them(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "text", ['Lisbon" OR "word1', "Lisbon) OR (tenant:*", "AND OR NOT", "*:*", "\\", "words:x~9^2"]
 )
-def test_the_servers_query_language_is_not_spoken_by_users(stage: Stage, text: str) -> None:
-    stage.index()
+def test_the_servers_query_language_is_not_spoken_by_users(filled: Stage, text: str) -> None:
     for terms in ([text], text.split(), query_terms(text)):
         if terms:
-            shown = stage.nearest.candidates(stage.query(), terms, None, 50)
+            shown = filled.nearest.candidates(filled.query(), terms, None, 50)
             assert shown is not None
             held = {
                 place for rows, _ in shown.postings(query_terms("lisbon word1")).values() for place in rows.tolist()
             }
             alone = [
-                row for row in range(len(shown.view)) if shown.view.refs[row].cube_id in {c.id for c in stage.turns}
+                row for row in range(len(shown.view)) if shown.view.refs[row].cube_id in {c.id for c in filled.turns}
             ]
             assert len(alone) == len(shown.view)
             assert len(held) <= len(shown.view)
 
 
-def test_words_alone_and_meaning_alone(stage: Stage) -> None:
-    stage.index()
-    words = stage.nearest.candidates(stage.query(), ["word20"], None, 5)
+def test_words_alone_and_meaning_alone(filled: Stage) -> None:
+    words = filled.nearest.candidates(filled.query(), ["word20"], None, 5)
     assert words is not None
-    assert stage.turns[20].ref in words.view.refs
-    vector = HASHED.embed_query(stage.turns[20].text)
-    meaning = stage.nearest.candidates(stage.query(), [], lambda known: vector, 5)
+    assert filled.turns[20].ref in words.view.refs
+    vector = HASHED.embed_query(filled.turns[20].text)
+    meaning = filled.nearest.candidates(filled.query(), [], lambda known: vector, 5)
     assert meaning is not None
-    assert stage.turns[20].ref in meaning.view.refs
-    assert stage.nearest.candidates(stage.query(), [], None, 5) is None
+    assert filled.turns[20].ref in meaning.view.refs
+    assert filled.nearest.candidates(filled.query(), [], None, 5) is None
 
 
-def test_a_vector_of_another_model_is_refused(stage: Stage) -> None:
-    stage.index()
+def test_a_vector_of_another_model_is_refused(filled: Stage) -> None:
     with pytest.raises(IncompatibleModel, match="re-embed"):
-        stage.nearest.candidates(stage.query(), ["lisbon"], lambda known: np.ones(128, np.float32), 5)
+        filled.nearest.candidates(filled.query(), ["lisbon"], lambda known: np.ones(128, np.float32), 5)
     with pytest.raises(NotFound, match="open it first"):
-        stage.ask("Lisbon", query=replace(stage.query(), space="unknown"))
+        filled.ask("Lisbon", query=replace(filled.query(), space="unknown"))
     with pytest.raises(NotFound):
-        index_vectors(stage.vault.link, "unknown")
+        index_vectors(filled.vault.link, "unknown")
 
 
 def test_a_dimension_without_an_index_is_searched_exactly(stage: Stage) -> None:

@@ -147,7 +147,8 @@ def test_a_question_by_id_does_not_grow_with_the_scope(plans: Plans, name: str) 
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_pages_come_in_the_order_of_an_index(plans: Plans, name: str) -> None:
-    """Top and Sort would look at everything for each page. What sorts a page that is already cut is fine."""
+    """Top and Sort would look at everything for each page. What sorts a page that is already cut is fine, and so is a
+    PartialSort, which sorts what is equal in the index."""
     steps = [step for step, _ in plans[name]]
     assert not {"Top", "Union"} & set(steps)
     cut = min(steps.index(step) for step in ("Limit", "PartialTop") if step in steps)

@@ -214,6 +214,25 @@ def test_vectors_beside_the_log_follow(source: SqliteVault, target: Neo4jVault) 
     assert target.spaces() == source.spaces()
 
 
+def test_spaces_and_snapshots_follow_without_a_commit(source: SqliteVault, target: Neo4jVault) -> None:
+    scribe = Scribe(source)
+    scribe.add("one")
+    mirror = Mirror(source, target)
+    mirror.catch_up()
+    source.set_snapshot("before", scribe.now)
+    source.set_snapshot("after", scribe.now)
+    mirror.catch_up()
+    assert target.snapshots() == source.snapshots()
+    source.set_snapshot("after", scribe.tick())
+    source.open_space("n", 3)
+    mirror.catch_up()
+    assert (target.snapshots(), target.spaces()) == (source.snapshots(), source.spaces())
+    source.open_space("n", 3, make_default=True)
+    mirror.catch_up()
+    assert target.spaces() == source.spaces()
+    assert source.changes((target.mirror_position() or ("", Position()))[1], 1) is None
+
+
 def test_payload_files_travel_and_go(source: SqliteVault, target: Neo4jVault) -> None:
     scribe = Scribe(source)
     ref = source.blobs.put(b"keys and values" * 100)

@@ -160,7 +160,7 @@ def test_a_tenant_moves_with_everything_and_leaves_nothing(router: Router, place
     moved = router.open("acme")
     newest = moved.log(LogQuery(scope=everything("acme"), limit=1))[0]
     assert newest.kind == "move"
-    digest, log, snapshots = told(moved)
+    _, log, snapshots = told(moved)
     assert (log[1:], snapshots) == before[1:]
     assert moved.verify() == []
     assert moved.spaces()[0].fingerprint == "m"
@@ -176,10 +176,10 @@ def test_a_tenant_moves_with_everything_and_leaves_nothing(router: Router, place
     before_vault.close()
     # and back again, to the place it left
     back = move_tenant(router, "acme", places[0], clock=clock, samples=3)
-    assert back.commits == len(before[1]) + 3  # moved, written by this test, and the repeated key is none
+    assert back.commits == len(before[1]) + 2  # the move, and what this test wrote; the repeated key is none
     again = router.open("acme")
     assert again.verify() == []
-    assert [entry.kind for entry in again.log(LogQuery(scope=everything("acme"), limit=3))][0] == "move"
+    assert again.log(LogQuery(scope=everything("acme"), limit=1))[0].kind == "move"
     assert is_closed(places[1], "acme")
     again.close()
     moved.close()
@@ -229,11 +229,12 @@ move_tenant(Router(path), "acme", Route(uri, "neo4j", store), clock=lambda: date
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["midway", *STEPS[:-1]])
 def test_a_move_that_is_killed_leaves_one_place_and_goes_on(
     router: Router, places: tuple[Route, Route], tmp_path: Path, step: str
 ) -> None:
-    fill(router, texts=4)
+    fill(router, texts=2)
     old = router.open("acme")
     before = told(old)
     old.close()

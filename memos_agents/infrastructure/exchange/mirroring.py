@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeAlias, runtime_checkable
@@ -100,6 +101,7 @@ class Mirror:
                 self._send(changes)
             except BackendUnavailable as error:
                 self._retries += 1
+                self._measure()
                 waits.wait(error)
             except _Moved as error:
                 beaten += 1
@@ -172,6 +174,17 @@ class Mirror:
             self._has_looked = True
         return changes
 
+    def _measure(self) -> None:
+        """How far behind the mirror is, while it cannot be asked."""
+        with suppress(BackendUnavailable):
+            changes = self._changes(self._position, 1)
+            if changes is not None:
+                self._note_lag(changes, at=changes.after.seq)
+
+    def _note_lag(self, changes: Changes, *, at: int) -> None:
+        self._lag = changes.end_seq - at
+        self._lag_seconds = max((changes.end_at - changes.at).total_seconds(), 0.0)
+
     def _send(self, changes: Changes) -> None:
         fresh: list[str] = []
         try:
@@ -186,8 +199,7 @@ class Mirror:
             self._applied += len(changes.entries)
             self._payloads += len(fresh)
         self._position = changes.upto
-        self._lag = changes.end_seq - changes.upto.seq
-        self._lag_seconds = max((changes.end_at - changes.at).total_seconds(), 0.0)
+        self._note_lag(changes, at=changes.upto.seq)
 
     def _put_payloads(self, changes: Changes, fresh: list[str]) -> None:
         """Payload files travel before the versions that name them."""

@@ -66,10 +66,10 @@ RETURN found, edge, made""",
         statement=_ABOVE.strip()
         + """
 WITH found AS v
-MATCH (v:CubeVersion {tenant: $tenant})-[:WAS_GENERATED_BY]->(did:Activity {tenant: $tenant})
+MATCH (v:CubeVersion {tenant: $tenant})-[:WAS_GENERATED_BY]->(a:Activity {tenant: $tenant})
 OPTIONAL MATCH (v)-[:WAS_INVALIDATED_BY]->(ended:Activity {tenant: $tenant})
-RETURN datetime({epochMillis: v.recorded_us / 1000}) AS recorded, coalesce(did.agent_name, did.agent_id) AS who,
-  did.agent_kind AS kind, did.kind AS did, v.cube_id AS memory, v.n AS version,
+RETURN datetime({epochMillis: v.recorded_us / 1000}) AS recorded, coalesce(a.agent_name, a.agent_id) AS who,
+  a.agent_kind AS kind, a.kind AS did, v.cube_id AS memory, v.n AS version,
   """
         + _STATUS
         + ",\n  "
@@ -79,11 +79,11 @@ ORDER BY v.recorded_us DESC, memory, version DESC""",
     ),
     "log": Question(
         asks="Who did anything to it, and when (UTC)? A table, newest first.",
-        statement="""MATCH (c:MemCube {tenant: $tenant, id: $id})<-[:TOUCHED]-(did:Activity {tenant: $tenant})
-WITH DISTINCT did
-RETURN datetime({epochMillis: did.at_us / 1000}) AS at, coalesce(did.agent_name, did.agent_id) AS who,
-  did.agent_kind AS kind, did.kind AS did, did.id AS activity
-ORDER BY did.at_us DESC, activity""",
+        statement="""MATCH (c:MemCube {tenant: $tenant, id: $id})<-[:TOUCHED]-(a:Activity {tenant: $tenant})
+WITH DISTINCT a
+RETURN datetime({epochMillis: a.at_us / 1000}) AS at, coalesce(a.agent_name, a.agent_id) AS who,
+  a.agent_kind AS kind, a.kind AS did, a.id AS activity
+ORDER BY a.at_us DESC, activity""",
     ),
     "relations": Question(
         asks="What is it related to now? A table with the newest version of each other memory.",

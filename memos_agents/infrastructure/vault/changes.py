@@ -7,13 +7,15 @@ with the same graph, because whatever changes later is touched, and told, again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from memos_agents.cube.canonical import canonical_json
+from memos_agents.cube.canonical import JSON, canonical_json
 from memos_agents.cube.memcube import VersionRef
+from memos_agents.cube.moment import iso
 from memos_agents.errors import IntegrityError
 from memos_agents.infrastructure.vault.base import Snapshot, Space
 from memos_agents.infrastructure.vault.records import (
@@ -32,8 +34,8 @@ class Position:
     """How far somebody has taken a store's changes; the default is the beginning. Only its store can read it.
 
     `chain` is the hash of the log up to `seq`, so a position fits one history only. The rest follows what is not in the
-    log: `epoch` counts changes of vectors and loads, `sweeping` and `cursor` how far a walk through everything got, and
-    `used_us` and `uses` use facts.
+    log: `epoch` counts changes of vectors and loads, `sweeping` and `cursor` how far a walk through everything got,
+    `used_us` and `uses` use facts, and `beside` is a digest of spaces and snapshots.
     """
 
     seq: int = 0
@@ -45,6 +47,7 @@ class Position:
     cursor: str = ""
     used_us: int = 0
     uses: str = ""
+    beside: str = ""
 
     def to_text(self) -> str:
         """As canonical JSON."""
@@ -56,7 +59,16 @@ class Position:
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError) as error:
-            raise IntegrityError("the position of a mirror cannot be read; mirror into an empty tenant") from error
+            raise IntegrityError("the position of a mirror cannot be read; a newer release may have written it") from error
+
+
+def digest_beside(spaces: Sequence[Space], snapshots: Sequence[Snapshot]) -> str:
+    """Differs when a space or a snapshot does."""
+    told: list[JSON] = [
+        [[each.fingerprint, each.dimension, each.is_default] for each in spaces],
+        [[each.name, each.seq, iso(each.at)] for each in snapshots],
+    ]
+    return hashlib.sha256(canonical_json(told).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

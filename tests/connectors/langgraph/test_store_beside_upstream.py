@@ -65,7 +65,7 @@ values = st.fixed_dictionaries(
         "text": words,
         "meta": st.fixed_dictionaries({"x": st.integers(0, 2)}, optional={"y": words}),
         "list": st.lists(leaves, max_size=3),
-        "langgraph": leaves,
+        "_langgraph": leaves,
         "parts": st.lists(st.fixed_dictionaries({"text": words}), max_size=3),
     },
 )

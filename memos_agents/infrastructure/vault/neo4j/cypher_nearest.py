@@ -102,6 +102,7 @@ WITH t, p, 'vec_' + coalesce(toString(p.number), '') AS vector,
   CASE WHEN $after > t.near_seq THEN $after ELSE t.near_seq END AS since
 CALL (vector) {
   CALL () {
+    CALL () {
 """
 _BY_MEANING_25: Final[LiteralString] = "MATCH (c:MemCube) SEARCH c IN (VECTOR INDEX "
 _FOR_25: Final[LiteralString] = " FOR $question WHERE c.tenant = $tenant"
@@ -126,29 +127,34 @@ _BEST_FIRST: Final[LiteralString] = (
 _OR: Final[LiteralString] = "    UNION ALL\n"
 _JOINED: Final[LiteralString] = (
     """
+    }
+    UNWIND range(0, size(found) - 1) AS place
+    WITH found[place] AS c, 1.0 / (60 + place) AS share
+    WITH c, sum(share) AS score ORDER BY score DESC
+    RETURN collect(c) AS chosen
   }
-  UNWIND range(0, size(found) - 1) AS place
-  WITH vector, found[place] AS c, 1.0 / (60 + place) AS share
-  WITH vector, c, sum(share) AS score ORDER BY score DESC LIMIT $limit
-  WITH vector, c,
-    head(COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id, created_us: c.created_us})
-      WHERE n.id < c.id RETURN n
-      ORDER BY n.tenant DESC, n.session_id DESC, n.created_us DESC, n.id DESC LIMIT 1 }) AS tied_before,
-    head(COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id})
-      WHERE n.created_us < c.created_us AND n.id IS NOT NULL RETURN n
-      ORDER BY n.tenant DESC, n.session_id DESC, n.created_us DESC, n.id DESC LIMIT 1 }) AS earlier,
-    head(COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id, created_us: c.created_us})
-      WHERE n.id > c.id RETURN n
-      ORDER BY n.tenant, n.session_id, n.created_us, n.id LIMIT 1 }) AS tied_after,
-    head(COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id})
-      WHERE n.created_us > c.created_us AND n.id IS NOT NULL RETURN n
-      ORDER BY n.tenant, n.session_id, n.created_us, n.id LIMIT 1 }) AS later
-  WITH vector, c, coalesce(tied_before, earlier) AS before, coalesce(tied_after, later) AS next
-  WITH vector, collect([before, c, next]) AS turns,
-    collect([before.rid, c.rid]) + collect([c.rid, next.rid]) AS pairs
-  CALL (vector, turns) {
-    UNWIND turns AS turn
-    UNWIND turn AS c
+  CALL (chosen) {
+    UNWIND chosen[..$around] AS c
+    WITH c, (
+      COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id, created_us: c.created_us})
+        WHERE n.id < c.id RETURN n
+        ORDER BY n.tenant DESC, n.session_id DESC, n.created_us DESC, n.id DESC LIMIT 2 }
+      + COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id})
+        WHERE n.created_us < c.created_us AND n.id IS NOT NULL RETURN n
+        ORDER BY n.tenant DESC, n.session_id DESC, n.created_us DESC, n.id DESC LIMIT 2 }
+    )[..2] AS before, (
+      COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id, created_us: c.created_us})
+        WHERE n.id > c.id RETURN n
+        ORDER BY n.tenant, n.session_id, n.created_us, n.id LIMIT 2 }
+      + COLLECT { MATCH (n:MemCube {tenant: $tenant, session_id: c.session_id})
+        WHERE n.created_us > c.created_us AND n.id IS NOT NULL RETURN n
+        ORDER BY n.tenant, n.session_id, n.created_us, n.id LIMIT 2 }
+    )[..2] AS after
+    RETURN collect(reverse(before) + [c] + after) AS talks
+  }
+  CALL (vector, chosen, talks) {
+    UNWIND [chosen] + talks AS turns
+    UNWIND turns AS c
     WITH DISTINCT vector, c
     MATCH (c)-[:CURRENT]->(v:CubeVersion {tenant: $tenant}) WHERE c.tenant = $tenant AND """
     + OWNED
@@ -159,16 +165,18 @@ _JOINED: Final[LiteralString] = (
     + COLUMNS
     + """
   }
-  RETURN pairs, ids, numbers, users, agents, sessions, speakers, flags, events, lengths, vectors, cubes, versions,
-    created, expires, valid_from, valid_to, terms
+  RETURN [turns IN talks | [c IN turns | c.rid]] AS talks_said, ids, numbers, users, agents, sessions, speakers, flags,
+    events, lengths, vectors, cubes, versions, created, expires, valid_from, valid_to, terms
 }"""
 )
-"""Rank fusion (Cormack, Clarke and Buettcher 2009, k = 60) only chooses: the rows are ranked by our own ranker. The
-index order in ORDER BY makes each neighbour one step in the index, however long its session is."""
+"""What either index finds, and the turns around the best of them by rank fusion (Cormack, Clarke and Buettcher 2009,
+k = 60); our own ranker does the rest. The index order in ORDER BY makes each neighbour one step in the index, however
+long its session is. On 100,000 turns two neighbours on each side of the best 40 found more of the exact top ten than
+one on each side of all, with a quarter of the steps."""
 _FINISH: Final[LiteralString] = (
     """
 RETURN coalesce(t.seq, 0), t.epoch, coalesce(t.erased_seq, 0),
-  [t.near_seq, t.near_us, t.near_space, t.near_epoch], p.number, p.dimension, pairs,
+  [t.near_seq, t.near_us, t.near_space, t.near_epoch], p.number, p.dimension, talks_said,
   [ids, numbers, users, agents, sessions, speakers, flags, events, lengths, vectors, cubes, versions, created, expires,
    valid_from, valid_to, terms],
   EXISTS { MATCH (a:Activity {tenant: $tenant}) WHERE a.seq > since AND a.reshapes },

@@ -87,14 +87,23 @@ _SHOWN: Final[LiteralString] = (
     "AND ($now_us IS NULL OR v.expires_us IS NULL OR v.expires_us > $now_us))) "
 )
 _OF_KIND: Final[LiteralString] = "AND c.state IN $states AND ($collection IS NULL OR c.collection = $collection) "
-_CREATED: Final[LiteralString] = (
+_AFTER: Final[LiteralString] = (
     "AND c.created_us >= $after_us AND CASE c.created_us WHEN $after_us THEN c.id > $after_id ELSE true END "
-    + _OF_KIND + _HEAD + "WHERE " + _SHOWN + "RETURN " + CUBE_COLUMNS
+    + _OF_KIND + "WITH c"
 )  # fmt: skip
-_CREATED_DOWN: Final[LiteralString] = (
+_BEFORE: Final[LiteralString] = (
     "AND c.created_us <= $after_us AND CASE c.created_us WHEN $after_us THEN c.id < $after_id ELSE true END "
-    + _OF_KIND + _HEAD + "WHERE " + _SHOWN + "RETURN " + CUBE_COLUMNS
+    + _OF_KIND + "WITH c"
 )  # fmt: skip
+_LISTED: Final[LiteralString] = " " + _HEAD + "WHERE " + _SHOWN + "RETURN " + CUBE_COLUMNS
+_BY_USER: Final[LiteralString] = " ORDER BY c.tenant, c.user_id, c.created_us, c.id"
+_BY_USER_DOWN: Final[LiteralString] = " ORDER BY c.tenant DESC, c.user_id DESC, c.created_us DESC, c.id DESC"
+_BY_TIME: Final[LiteralString] = " ORDER BY c.tenant, c.created_us, c.id"
+_BY_TIME_DOWN: Final[LiteralString] = " ORDER BY c.tenant DESC, c.created_us DESC, c.id DESC"
+_CREATED: Final[LiteralString] = _AFTER + _BY_TIME + _LISTED + _BY_TIME + " LIMIT $limit"
+_CREATED_DOWN: Final[LiteralString] = _BEFORE + _BY_TIME_DOWN + _LISTED + _BY_TIME_DOWN + " LIMIT $limit"
+_CREATED_BY_USER: Final[LiteralString] = _AFTER + _BY_USER + _LISTED + _BY_USER + " LIMIT $limit"
+_CREATED_BY_USER_DOWN: Final[LiteralString] = _BEFORE + _BY_USER_DOWN + _LISTED + _BY_USER_DOWN + " LIMIT $limit"
 _OCCURRED: Final[LiteralString] = (
     _OF_KIND + _HEAD + "WHERE v.event_us >= $after_us "
     "AND CASE v.event_us WHEN $after_us THEN c.id > $after_id ELSE true END AND " + _SHOWN
@@ -105,31 +114,27 @@ _OCCURRED_DOWN: Final[LiteralString] = (
     "AND CASE v.event_us WHEN $after_us THEN c.id < $after_id ELSE true END AND " + _SHOWN
     + "RETURN " + CUBE_COLUMNS + " ORDER BY v.event_us DESC, c.id DESC LIMIT $limit"
 )  # fmt: skip
-_UP_TO_LIMIT: Final[LiteralString] = " ORDER BY c.created_us, c.id LIMIT $limit"
-_DOWN_TO_LIMIT: Final[LiteralString] = " ORDER BY c.created_us DESC, c.id DESC LIMIT $limit"
 
 PAGE: Final[dict[tuple[Owner, Order], LiteralString]] = {
-    ("session", "created"): OWNED["session"] + _CREATED + _UP_TO_LIMIT,
-    ("session", "created down"): OWNED["session"] + _CREATED_DOWN + _DOWN_TO_LIMIT,
+    ("session", "created"): OWNED["session"] + _CREATED,
+    ("session", "created down"): OWNED["session"] + _CREATED_DOWN,
     ("session", "occurred"): OWNED["session"] + _OCCURRED,
     ("session", "occurred down"): OWNED["session"] + _OCCURRED_DOWN,
-    ("user", "created"): OWNED["user"]
-    + _CREATED + " ORDER BY c.tenant, c.user_id, c.created_us, c.id LIMIT $limit",
-    ("user", "created down"): OWNED["user"]
-    + _CREATED_DOWN + " ORDER BY c.tenant DESC, c.user_id DESC, c.created_us DESC, c.id DESC LIMIT $limit",
+    ("user", "created"): OWNED["user"] + _CREATED_BY_USER,
+    ("user", "created down"): OWNED["user"] + _CREATED_BY_USER_DOWN,
     ("user", "occurred"): OWNED["user"] + _OCCURRED,
     ("user", "occurred down"): OWNED["user"] + _OCCURRED_DOWN,
-    ("agent", "created"): OWNED["agent"] + _CREATED + _UP_TO_LIMIT,
-    ("agent", "created down"): OWNED["agent"] + _CREATED_DOWN + _DOWN_TO_LIMIT,
+    ("agent", "created"): OWNED["agent"] + _CREATED,
+    ("agent", "created down"): OWNED["agent"] + _CREATED_DOWN,
     ("agent", "occurred"): OWNED["agent"] + _OCCURRED,
     ("agent", "occurred down"): OWNED["agent"] + _OCCURRED_DOWN,
-    ("anyone", "created"): OWNED["anyone"] + _CREATED + " ORDER BY c.tenant, c.created_us, c.id LIMIT $limit",
-    ("anyone", "created down"): OWNED["anyone"]
-    + _CREATED_DOWN + " ORDER BY c.tenant DESC, c.created_us DESC, c.id DESC LIMIT $limit",
+    ("anyone", "created"): OWNED["anyone"] + _CREATED,
+    ("anyone", "created down"): OWNED["anyone"] + _CREATED_DOWN,
     ("anyone", "occurred"): OWNED["anyone"] + _OCCURRED,
     ("anyone", "occurred down"): OWNED["anyone"] + _OCCURRED_DOWN,
-}  # fmt: skip
-"""One page of heads. Its end is known by (time, id), so a page costs what it shows, wherever it begins: an index gives
+}
+"""One page of heads. By creation, cubes are brought in order before their versions are looked at, so that a page costs
+what it shows, wherever it begins; what was created in one moment is looked through for each page of it. An index gives
 its order only to an ORDER BY that names all of its properties, those that are equal too. CASE and not OR, which a
 planner may turn into a union of two seeks, without an order."""
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final, LiteralString, TypeAlias
 
 import numpy as np
@@ -45,6 +46,8 @@ from memos_agents.infrastructure.vault.neo4j.searching import (
 from memos_agents.infrastructure.vault.neo4j.upkeep import Upkeep, are_online, tag_of
 from memos_agents.infrastructure.vault.view import Postings, View
 
+AROUND: Final = 40
+"""Candidates whose neighbours are looked at, too."""
 MAX_TAIL: Final = 5_000
 """Cubes that the indexes may be behind; further behind, a search is exact."""
 FILL_AT: Final = 1_000
@@ -138,13 +141,15 @@ class Nearest:
                 self.upkeep.start(query.space)
                 return None
             self._online.add(dimension)
-        try:
-            return self._ask(query, terms, vector, limit, sample)
-        except BackendUnavailable:
-            self._online.discard(dimension)
-            if are_online(self._link, dimension):
-                raise
-            return None  # somebody dropped an index; the next search has it built again
+        # Neo4j 2026.09 can fail in Lucene when it filters inside a vector index that has had deletions ("Index 33554431
+        # out of bounds", seen in FixedBitSet.get): ask without the filter then. If that fails too, an index is gone.
+        for is_filtered in (True, False) if self._link.is_2026 and vector is not None else (False,):
+            try:
+                return self._ask(query, terms, vector, limit, sample, is_filtered=is_filtered)
+            except BackendUnavailable:
+                continue
+        self._online.discard(dimension)
+        return None  # the exact search answers, or says what is wrong
 
     def forget(self) -> None:
         """Drop everything kept of scopes."""
@@ -157,10 +162,17 @@ class Nearest:
         self.upkeep.close()
 
     def _ask(
-        self, query: ViewQuery, terms: Sequence[str], vector: NDArray[np.float32] | None, limit: int, sample: Sample
+        self,
+        query: ViewQuery,
+        terms: Sequence[str],
+        vector: NDArray[np.float32] | None,
+        limit: int,
+        sample: Sample,
+        *,
+        is_filtered: bool,
     ) -> CandidateView | None:
         key = (query.scope, query.space, query.collection)
-        chosen = self._statement(query, terms, vector, limit, sample)
+        chosen = self._statement(query, terms, vector, limit, sample, is_filtered=is_filtered)
         if chosen is None:
             return None
         statement, parameters = chosen
@@ -169,7 +181,7 @@ class Nearest:
         parameters |= {"after": -1 if tail is None else tail.seq, "tail": MAX_TAIL + 1}
         found = self._link.read(lambda tx: tx.one(statement, **parameters), whole=False)
         assert found is not None  # the statement gives one record
-        seq, epoch, erased, near, number, size, pairs, columns, reshapes, touched = found
+        seq, epoch, erased, near, number, size, talks, columns, reshapes, touched = found
         if query.space is not None and number is None:
             raise NotFound(f"there is no vector space {query.space!r}; open it first", space=query.space)
         if vector is not None and vector.shape != (size,):
@@ -184,7 +196,9 @@ class Nearest:
             self.upkeep.start(query.space)
             return None
         if tail is not None and near_seq <= tail.seq and reshapes:
-            return self._ask(query, terms, vector, limit, sample)  # stale marks in the tail: read all of it again
+            return self._ask(
+                query, terms, vector, limit, sample, is_filtered=is_filtered
+            )  # stale marks in the tail: read all of it again
         if tail is None or near_seq > tail.seq:
             tail = _Tail(since=near_seq, seq=near_seq)
         tail.follow(seq, touched)
@@ -194,13 +208,13 @@ class Nearest:
             with self._lock:
                 self._tails[key] = tail
         sample = self._sampling.renewed(query, sample, erased)
-        return self._view(query, rows_of(columns), pairs or [], tail, near_us or 0, sample, size or 0)
+        return self._view(query, rows_of(columns), talks, tail, near_us or 0, sample, size or 0)
 
     def _view(
         self,
         query: ViewQuery,
         picked: list[Row],
-        pairs: Sequence[Sequence[int | None]],
+        talks: Sequence[Sequence[int]],
         tail: _Tail,
         near_us: int,
         sample: Sample,
@@ -210,7 +224,7 @@ class Nearest:
         ordered = sorted(rows.values(), key=row_order)
         columns = Growth(dimension, [row[:TERMS] for row in ordered]).columns().visible(query)
         owners = {cube: tuple(row[2:5]) for cube, row in rows.items()}
-        joined = [(one, other) for one, other in pairs if one is not None and other is not None]
+        joined = [pair for turns in talks for pair in pairwise(turns)]
         last: dict[tuple[Any, ...], int] = {}
         for cube in columns.cube.tolist():
             if cube in tail.rows and tail.rows[cube][CREATED] > near_us:  # all that is younger is here: no gaps
@@ -220,17 +234,24 @@ class Nearest:
         return CandidateView(_linked(columns, joined, owners), ordered, sample, self._link)
 
     def _statement(
-        self, query: ViewQuery, terms: Sequence[str], vector: NDArray[np.float32] | None, limit: int, sample: Sample
+        self,
+        query: ViewQuery,
+        terms: Sequence[str],
+        vector: NDArray[np.float32] | None,
+        limit: int,
+        sample: Sample,
+        *,
+        is_filtered: bool,
     ) -> tuple[LiteralString, dict[str, Any]] | None:
         """What to ask the server, in its own language, and with which values; None if it had to look too far."""
-        parameters = {**parameters_of(query), "space": query.space, "limit": limit, "each": limit}
+        parameters = {**parameters_of(query), "space": query.space, "each": limit, "around": AROUND}
         words = self._words(query, terms)
         if words:
             parameters |= {"words": words, "matching": limit}
         if vector is None:
             return (cypher.BY_WORDS, parameters) if words else None
         parameters |= {"question": vector.tolist(), "nearest": limit}
-        if self._link.is_2026:
+        if is_filtered:
             place = len(vector), by_of(query.scope), query.collection is not None
             return (cypher.BY_BOTH_25 if words else cypher.BY_MEANING_25)[place], parameters
         whole = self._indexed(len(vector))

@@ -34,7 +34,7 @@ _VERSIONS_AT_ONCE = 500
 def restore(tx: Tx, tenant: str, load: Load, commit: Commit, has_blob: Callable[[str], bool]) -> dict[str, int]:
     """Write what is not there yet; returns how many of each kind. Everything is judged before the first write.
 
-    One transaction, which the server holds in memory: about 10 kB for each version, 3,000 versions a second.
+    One transaction, which the server holds in memory until it ends: load a large store in parts (`records_of`).
     """
     counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     row = tx.one(commits.BEGIN, op=tx.op, **lookups(commit, tenant, ()))

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from memos_agents.cube.scope import check_name
-from memos_agents.errors import InvalidRequest, NotFound
-from memos_agents.infrastructure.servers.locking import locked
+from memos_agents.errors import BackendUnavailable, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from memos_agents.infrastructure.vault.blobs import BlobStore
@@ -140,7 +141,7 @@ class Router:
             raise InvalidRequest(
                 f"{str(path)!r} is TOML, which is only read; use a JSON file to assign and move tenants"
             )
-        with locked(path.with_name(f"{path.name}.lock"), seconds=LOCK_SECONDS):
+        with _locked(path.with_name(f"{path.name}.lock")):
             before = self.table()
             after = edit(before)
             after = Table(tenants=after.tenants, moves=after.moves, default=after.default, version=before.version + 1)
@@ -187,6 +188,27 @@ def _text_of(table: Table) -> str:
     if table.default is not None:
         value["default"] = table.default.to_json()
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the system releases the lock when its holder dies."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise InvalidRequest("routes are changed on Linux and macOS only; elsewhere they are read") from error
+    deadline = time.monotonic() + LOCK_SECONDS
+    with path.open("a", encoding="utf-8") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BackendUnavailable(f"another process holds {str(path)!r}; try again") from None
+                time.sleep(0.05)
+            else:
+                yield
+                return
 
 
 def _replace(path: Path, text: str) -> None:

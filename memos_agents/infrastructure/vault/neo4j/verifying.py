@@ -40,7 +40,7 @@ _EMPTY_HEAD: Final[Mapping[str, Any]] = {
 def problems(tx: Tx, tenant: str, blobs: BlobStore) -> Iterator[Problem]:
     """Every check over one tenant; `tenant` is its name in scopes. Reads the whole store.
 
-    About 5,000 versions a second. Holds in memory what the log says was written (ids and hashes), bodies by the page.
+    Holds in memory what the log says was written (ids and hashes), bodies by the page.
     """
     stated = _Stated()
     yield from _log(tx, stated)

@@ -17,7 +17,7 @@ from memos_agents.cube.state import MemoryState
 from memos_agents.errors import VersionConflict
 from memos_agents.infrastructure.provenance.values import Activity, Agent
 from memos_agents.infrastructure.vault.base import Snapshot
-from memos_agents.infrastructure.vault.changes import Changes, Entry, Flags, Position, RelationState
+from memos_agents.infrastructure.vault.changes import Changes, Entry, Flags, Position, RelationState, digest_beside
 from memos_agents.infrastructure.vault.records import ActivityLine, DerivationLine, SourceLine
 from memos_agents.infrastructure.vault.sqlite import spaces
 from memos_agents.infrastructure.vault.sqlite.engine import chunks
@@ -55,15 +55,16 @@ class Feed:
             return None  # nothing was ever written here
         seq, at_us, epoch, first = row
         self._check(position)
+        told, snapshots = spaces.known(self._db, self._reader.names), self._snapshots()
         empty = Changes(
             source_id=first.hex(),
             after=position,
-            upto=position,
+            upto=replace(position, beside=digest_beside(told, snapshots)),
             end_seq=seq,
             end_at=from_microseconds(at_us),
             at=from_microseconds(at_us),
-            spaces=spaces.known(self._db, self._reader.names),
-            snapshots=self._snapshots(),
+            spaces=told,
+            snapshots=snapshots,
         )
         if position.seq < seq:
             return self._commits(empty, limit)
@@ -130,7 +131,7 @@ class Feed:
         row = batch.rids[-1]
         return replace(
             empty,
-            upto=replace(empty.after, seq=last.seq, chain=last.chain, row=row),
+            upto=replace(empty.upto, seq=last.seq, chain=last.chain, row=row),
             at=last.line.at,
             entries=batch.entries,
             touched=touched,

@@ -2,6 +2,7 @@
 
 Three steps, each taken when the one before has nothing left: sources that no commit is known by; a walk through every
 cube, when vectors were changed or records were loaded, whose edges can join cubes that were there before; use facts.
+Spaces and snapshots travel with everything, or alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Sweep:
         found = self._new_sources(empty)
         if found is None and (empty.after.sweeping is not None or empty.after.epoch != epoch):
             found = self._swept(empty, epoch)
-        return found or self._uses(empty)
+        found = found or self._uses(empty)
+        return empty if found is None and empty.upto != empty.after else found
 
     def _new_sources(self, empty: Changes) -> Changes | None:
         """Sources may be stated without anything that derives from them."""
@@ -56,11 +58,11 @@ class Sweep:
         if not rows:
             return None
         lines = list(self._sources([name for _, name in rows]))
-        return replace(empty, upto=replace(empty.after, source_row=rows[-1][0]), sources=lines)
+        return replace(empty, upto=replace(empty.upto, source_row=rows[-1][0]), sources=lines)
 
     def _swept(self, empty: Changes, epoch: int) -> Changes | None:
         """The next page of a walk through everything. A change meanwhile starts another walk after this one."""
-        after = empty.after
+        after = empty.upto
         if after.sweeping is None:
             after = replace(after, sweeping=epoch, cursor=_PHASES[0])
         phase, _, last = after.cursor.partition(":")
@@ -111,7 +113,7 @@ class Sweep:
         since = 0 if rows <= _FEW_USES else empty.after.used_us - _SLACK_US
         return replace(
             empty,
-            upto=replace(empty.after, uses=mark, used_us=last_us or 0),
+            upto=replace(empty.upto, uses=mark, used_us=last_us or 0),
             uses=list(self._used("AND u.last_us >= ?", (since,))),
         )
 
