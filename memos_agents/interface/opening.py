@@ -70,6 +70,8 @@ def _checked_login(auth: object) -> tuple[str, str]:
     match auth:
         case (str() as user, str() as password):
             return user, password
+        case _:
+            pass
     raise InvalidRequest("auth must be (user name, password)")
 
 

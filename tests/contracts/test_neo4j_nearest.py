@@ -28,7 +28,7 @@ from memos_agents.infrastructure.vault.commit import Write
 from memos_agents.infrastructure.vault.neo4j import Neo4jVault, upkeep
 from memos_agents.infrastructure.vault.neo4j.nearest import CandidateView, Nearest
 from memos_agents.infrastructure.vault.neo4j.searching import Searching
-from memos_agents.infrastructure.vault.neo4j.upkeep import index_vectors
+from memos_agents.infrastructure.vault.neo4j.upkeep import drop_indexed, index_vectors
 from memos_agents.infrastructure.vault.text import index_terms, query_terms
 from memos_agents.testing import HashEmbedder
 from memos_agents.testing.vault_scribe import Scribe
@@ -398,3 +398,14 @@ def test_a_row_that_comes_back_to_life_is_found(stage: Stage) -> None:
     assert archived.id in stage.found("Nazare")
     stage.index()
     assert archived.id in stage.found("Nazare")
+
+
+def test_what_was_indexed_can_be_taken_out_again(stage: Stage) -> None:
+    stage.index()
+    drop_indexed(stage.vault.link)
+    left = stage.vault.link.read(
+        lambda tx: tx.rows("MATCH (c:MemCube {tenant: $tenant}) RETURN keys(c), c.text"), whole=False
+    )
+    assert not any({"words", "emb_64", "near"} & set(names) for names, _ in left)
+    assert {text for _, text in left} >= {turn.text for turn in stage.turns}
+    assert stage.ask("Lisbon") is None

@@ -1,4 +1,4 @@
-"""What a Neo4j server can do to a vault: die, come back, refuse. Nothing acknowledged is lost, nothing is half there."""
+"""What a Neo4j server can do to a vault: die, come back, refuse. What was acknowledged stays, nothing is half there."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("neo4j", reason="needs the Neo4j driver: pip install 'memos-agents[neo4j]'")
 
-from memos_agents.infrastructure.vault.neo4j.nearest import lucene_query
-from memos_agents.infrastructure.vault.neo4j.terms import TermIndex
+from memos_agents.infrastructure.vault.neo4j.terms import TermIndex, lucene_query
 from memos_agents.infrastructure.vault.neo4j.upkeep import tag_of
 
 WORDS = ("lisbon", "move", "8", "東京", "a1", "café", "x")

@@ -59,7 +59,7 @@ class Position:
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError) as error:
-            raise IntegrityError("the position of a mirror cannot be read; a newer release may have written it") from error
+            raise IntegrityError("a mirror's position cannot be read; a newer release may have written it") from error
 
 
 def digest_beside(spaces: Sequence[Space], snapshots: Sequence[Snapshot]) -> str:

@@ -20,8 +20,8 @@ from memos_agents.infrastructure.vault.view import View
 
 Number = TypeVar("Number", bound=np.generic)
 Row: TypeAlias = Sequence[object]
-"""A `ViewRow` (owners may be the store's numbers, 0 for none), then for the cache alone: the numbers of cube and version
-in the store, when the cube was made, `expires`, `valid_from` and `valid_to` (None: open), in microseconds since 1970.
+"""A `ViewRow` (owners may be the store's numbers, 0 for none), then for the cache alone: the numbers of cube and
+version in the store, when the cube was made, `expires`, `valid_from` and `valid_to` (None: open), in microseconds since 1970.
 """
 NEVER, ALWAYS = 2**62, -(2**62)
 

@@ -12,7 +12,7 @@ MERGE (t:Tenant {id: $tenant})
 ON CREATE SET t.seq = 0, t.cubes = 0, t.versions = 0, t.epoch = 0, t.erased_seq = 0, t.scrubbed_seq = 0
 SET t._lock = $op
 RETURN t.seq, t.cubes, t.versions, t.mirror_of, t.mirrored, coalesce(t.spaces, 0),
-  COLLECT { MATCH (s:Snapshot {tenant: $tenant}) RETURN [s.name, s.seq, s.at_us] }
+  COLLECT { MATCH (s:Snapshot {tenant: $tenant}) WHERE s.name >= '' RETURN [s.name, s.seq, s.at_us] }
 """
 STATE: Final[LiteralString] = "MATCH (t:Tenant {id: $tenant}) RETURN t.mirror_of, t.mirrored, t.seq, t.at_us"
 ACTIVITIES: Final[LiteralString] = """

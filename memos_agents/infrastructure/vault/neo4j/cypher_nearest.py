@@ -268,3 +268,12 @@ SET_INDEXED: Final[LiteralString] = """
 MATCH (t:Tenant {id: $tenant}) SET t.near_seq = $seq, t.near_us = $at_us, t.near_epoch = $epoch, t.near_space = $number,
   t.near_dimension = $dimension
 """
+DROP_INDEXED: Final[LiteralString] = (
+    "MATCH (c:MemCube {tenant: $tenant}) WHERE c.created_us IS NOT NULL AND c.near IS NOT NULL CALL (c) {"
+    + FORGET
+    + "} IN TRANSACTIONS OF 2000 ROWS"
+)
+UNSET_INDEXED: Final[LiteralString] = """
+MATCH (t:Tenant {id: $tenant})
+SET t.near_seq = null, t.near_us = null, t.near_epoch = null, t.near_space = null, t.near_dimension = null
+"""

@@ -54,7 +54,9 @@ RELATIONS: Final[LiteralString] = (
     "-[r:MERGED_INTO|SUPERSEDED_BY|CONTRADICTS|RELATES_TO|NEXT|PART_OF|MENTIONS]->(b:MemCube {tenant: $tenant}) "
     "RETURN c.id, type(r), b.id, r.properties, r.recorded_us, r.removed_us, r.activity, r.removed_by"
 )
-LEASES: Final[LiteralString] = "MATCH (l:Lease {tenant: $tenant}) RETURN l.name, l.owner, l.token, l.expires_us"
+LEASES: Final[LiteralString] = (
+    "MATCH (l:Lease {tenant: $tenant}) WHERE l.name >= '' RETURN l.name, l.owner, l.token, l.expires_us"
+)
 PUT_LEASES: Final[LiteralString] = """
 UNWIND $rows AS row
 MERGE (l:Lease {tenant: $tenant, name: row[0]})

@@ -48,7 +48,7 @@ def draft_commit(found: Found, commit: Commit, bodies: Sequence[str], hashes: Se
         draft.note("writes", [cube.id, cube.version, write.replaces or 0])
         draft.effects.append(chain.wrote(cube.id, cube.version, digest))
         if isinstance(cube.payload, ArtefactPayload):
-            draft.blobs.extend((*cube.ref, sha256) for sha256 in blobs_of(cube.payload))
+            draft.blobs.extend((cube.id, cube.version, sha256) for sha256 in blobs_of(cube.payload))
     for step in commit.transitions:
         _step(draft, found.cubes[step.cube_id], step)
     for invalidation in commit.invalidations:

@@ -25,7 +25,7 @@ from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import BackendUnavailable, IncompatibleModel, NotFound
 from memos_agents.infrastructure.vault.base import ViewQuery
-from memos_agents.infrastructure.vault.capabilities import Statistics
+from memos_agents.infrastructure.vault.capabilities import PartialView, Statistics
 from memos_agents.infrastructure.vault.columns import collect_postings
 from memos_agents.infrastructure.vault.growth import Columns, Growth, row_order
 from memos_agents.infrastructure.vault.neo4j import cypher_nearest as cypher
@@ -43,7 +43,9 @@ from memos_agents.infrastructure.vault.neo4j.searching import (
     read_metadata,
     rows_of,
 )
-from memos_agents.infrastructure.vault.neo4j.upkeep import Upkeep, are_online, tag_of
+from memos_agents.infrastructure.vault.neo4j.spaces import known
+from memos_agents.infrastructure.vault.neo4j.terms import lucene_query
+from memos_agents.infrastructure.vault.neo4j.upkeep import Progress, Upkeep, are_online, index_vectors, tag_of
 from memos_agents.infrastructure.vault.view import Postings, View
 
 AROUND: Final = 40
@@ -150,6 +152,11 @@ class Nearest:
                 continue
         self._online.discard(dimension)
         return None  # the exact search answers, or says what is wrong
+
+    def index(self, progress: Progress | None = None) -> int:
+        """Bring the indexes up to date with the default vector space, while the caller waits."""
+        space = self._link.read(lambda tx: next((s.space.fingerprint for s in known(tx) if s.space.is_default), None))
+        return index_vectors(self._link, space, progress)
 
     def forget(self) -> None:
         """Drop everything kept of scopes."""
@@ -279,21 +286,28 @@ class Nearest:
         return lucene_query(tags, terms)
 
 
-def lucene_query(tags: Sequence[str], terms: Iterable[str]) -> str:
-    """All of `tags`, which do not count, and some of `terms`, as Lucene's classic parser reads it; empty without terms.
+class LargeScopes:
+    """What a vault on Neo4j adds to be `capabilities.SupportsCandidates`: it makes `nearest` and closes it."""
 
-    Every word stands in quotation marks, in which only the mark itself and the backslash mean anything: so neither a
-    special character nor AND, OR and NOT can get out.
-    """
-    words = [_quoted(term) for term in dict.fromkeys(terms) if term.strip()]
-    if not words:
-        return ""
-    return " ".join([*(f"+{_quoted(tag)}^0" for tag in tags), f"+({' '.join(words)})"])
+    nearest: Nearest
 
+    def candidates(
+        self,
+        query: ViewQuery,
+        terms: Sequence[str],
+        embed: Callable[[Statistics], NDArray[np.float32]] | None,
+        limit: int,
+    ) -> PartialView | None:
+        """See `capabilities.SupportsCandidates`."""
+        return self.nearest.candidates(query, terms, embed, limit)
 
-def _quoted(word: str) -> str:
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    def index_vectors(self, progress: Progress | None = None) -> int:
+        """Fill the server's indexes now, from the default vector space; return how many cubes were changed.
+
+        Happens by itself, beside the application, when a scope of more than 20,000 cubes is searched. See
+        `upkeep.index_vectors`.
+        """
+        return self.nearest.index(progress)
 
 
 def _is_plain(query: ViewQuery) -> bool:

@@ -96,6 +96,23 @@ class TermIndex:
             held[-2:] = [_merged(held[-2], held[-1])]
 
 
+def lucene_query(tags: Sequence[str], terms: Iterable[str]) -> str:
+    """All of `tags`, which do not count, and some of `terms`, as Lucene's classic parser reads it; empty without terms.
+
+    Every word stands in quotation marks, in which only the mark itself and the backslash mean anything: so neither a
+    special character nor AND, OR and NOT can get out.
+    """
+    words = [_quoted(term) for term in dict.fromkeys(terms) if term.strip()]
+    if not words:
+        return ""
+    return " ".join([*(f"+{_quoted(tag)}^0" for tag in tags), f"+({' '.join(words)})"])
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def _index(versions: Sequence[int], texts: Sequence[str]) -> _Segment:
     tokens, sizes = [], []
     for text in texts:

@@ -69,6 +69,12 @@ def index_vectors(
     return changed
 
 
+def drop_indexed(link: Link) -> None:
+    """Take all of the tenant out of the server's indexes, which stay there for others; searches are exact then."""
+    link.write(lambda tx: tx.run(cypher.UNSET_INDEXED))
+    link.autocommit(cypher.DROP_INDEXED)
+
+
 def are_online(link: Link, dimension: int | None) -> bool:
     """Whether the indexes that a search in vectors of this dimension needs are there and filled."""
     states = _states(link)
