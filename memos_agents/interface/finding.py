@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from memos_agents.cube.canonical import JSON
@@ -15,7 +16,7 @@ from memos_agents.cube.payload import MemoryType
 from memos_agents.cube.scope import Scope, check_name
 from memos_agents.cube.state import MemoryState
 from memos_agents.errors import InvalidRequest
-from memos_agents.infrastructure.vault.base import LIVING, ListQuery, ViewQuery
+from memos_agents.infrastructure.vault.base import LIVING, ListQuery, SearchView, ViewQuery
 from memos_agents.interface import arguments
 from memos_agents.interface.reader import checked_content
 from memos_agents.interface.results import Hit, Page, hit_of
@@ -69,7 +70,7 @@ class Finding(Surface):
         if searcher is None:
             raise InvalidRequest(f"{type(vault).__name__} cannot search; use a store that can, such as a file")
         from memos_agents.operation.filters import compile_filter
-        from memos_agents.operation.retrieval import retrieve
+        from memos_agents.operation.retrieval import find_candidates, retrieve
         from memos_agents.operation.weights import Weights
 
         now, embedder = self._store.now(), self._store.embedder
@@ -83,14 +84,19 @@ class Finding(Surface):
             memory_types=arguments.choices_of(memory_types, MemoryType, _PLAINTEXT, what="memory_types"),
             collection=None if collection is None else check_name(collection, what="collection"),
         )
+        weighing = Weights() if weights is None else weights
+        embed = None if embedder is None else cache(embedder.embed_query)
+        source: SearchView | None = None
+        if filter is None and self._store.chooser is not None:  # a filter could refuse all of a few candidates
+            source = find_candidates(self._store.chooser, view_query, text, embed=embed, limit=count, weights=weighing)
         ranked = retrieve(
-            searcher.search_view(view_query),
+            searcher.search_view(view_query) if source is None else source,
             text,
-            embed=None if embedder is None else embedder.embed_query,
+            embed=embed,
             now=now,
             limit=count,
             accepts=None if filter is None else compile_filter(filter),
-            weights=Weights() if weights is None else weights,
+            weights=weighing,
         )
         cubes = vault.versions([found.ref for found in ranked], named)
         hits = [

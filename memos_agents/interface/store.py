@@ -11,6 +11,7 @@ from memos_agents.cube.moment import utc
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import BackendUnavailable, IncompatibleModel, InvalidRequest
 from memos_agents.infrastructure.vault.base import MemVault, SupportsSearch
+from memos_agents.infrastructure.vault.capabilities import SupportsCandidates
 from memos_agents.infrastructure.vault.commit import Commit, CommitResult, SupportsPlanning, Vectors
 from memos_agents.operation.organization import Searchable
 from memos_agents.operation.resemblance import Resemblance
@@ -58,6 +59,8 @@ class Store:
         self._planner = vault if isinstance(vault, SupportsPlanning) else None
         self.searcher: Searchable | None = vault if isinstance(vault, SupportsSearch) else None
         """The vault, if it can search (asked once: such a question costs 15 microseconds)."""
+        self.chooser: SupportsCandidates | None = vault if isinstance(vault, SupportsCandidates) else None
+        """The vault, if its server can choose what a search of a large scope looks at."""
 
     @property
     def vault(self) -> MemVault:

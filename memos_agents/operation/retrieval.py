@@ -17,7 +17,8 @@ import numpy as np
 from memos_agents.cube.canonical import JSON
 from memos_agents.cube.memcube import VersionRef
 from memos_agents.errors import InvalidRequest
-from memos_agents.infrastructure.vault.base import SearchView
+from memos_agents.infrastructure.vault.base import SearchView, ViewQuery
+from memos_agents.infrastructure.vault.capabilities import PartialView, Statistics, SupportsCandidates
 from memos_agents.infrastructure.vault.text import query_terms
 from memos_agents.infrastructure.vault.view import View
 from memos_agents.operation import cues, signals
@@ -25,6 +26,8 @@ from memos_agents.operation.signals import Column, Embed
 from memos_agents.operation.weights import Weights
 
 _DEFAULT: Final = Weights()
+CANDIDATES: Final = 160
+"""Rows that an index is asked for where a scope is too large to look at all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,30 @@ def retrieve(
     return found
 
 
+def find_candidates(
+    source: SupportsCandidates,
+    view: ViewQuery,
+    query: str,
+    *,
+    embed: Embed | None,
+    limit: int,
+    weights: Weights = _DEFAULT,
+) -> PartialView | None:
+    """What `retrieve` ranks instead of a whole scope, where that is too large to look at; None where it is not.
+
+    `limit` is the number of hits that will be wanted.
+    """
+    terms = query_terms(query)
+
+    def vector(known: Statistics) -> Column:
+        assert embed is not None  # asked below
+        is_talk = weights.reach >= known.typical_length
+        return embed(signals.stripped_of_names(query, known, is_talk=is_talk) if weights.strip_names else query)
+
+    chosen = max(CANDIDATES, 4 * limit)
+    return source.candidates(view, terms, vector if embed is not None and query.strip() else None, chosen)
+
+
 def score(
     source: SearchView, query: str, *, embed: Embed | None, now: datetime, weights: Weights
 ) -> list[tuple[str, Column]]:
@@ -82,13 +109,16 @@ def score(
 
     The sum is divided by the weights of the signals that say anything about this question.
     """
-    view = signals.chained(source.view)
     terms = Counter(query_terms(query))
+    if isinstance(source, PartialView):  # rows beside each other may be far apart: only true neighbours are joined
+        view, known = source.view, source.statistics(terms)
+    else:
+        view, known = signals.chained(source.view), None
     postings = source.postings(terms)
-    talk = signals.talk(view, weights.reach)
-    own, window = signals.lexical(view, postings, terms, k1=weights.k1, b=weights.b, reach=weights.reach)
+    talk = signals.talk(view, weights.reach, known)
+    own, window = signals.lexical(view, postings, terms, k1=weights.k1, b=weights.b, reach=weights.reach, known=known)
     best = max(float(own.max()), float(window.max()))
-    held = signals.coverage(best, postings, terms, len(view), k1=weights.k1)
+    held = signals.coverage(best, postings, terms, len(view), k1=weights.k1, known=known)
     lexical = weights.lexical_log + (weights.lexical_talk - weights.lexical_log) * talk
     lexical *= min(1.0, held / weights.coverage) if weights.coverage > 0 else 1.0
     context = weights.context * talk
@@ -97,7 +127,11 @@ def score(
         "context": (lexical * context, signals.scaled(window)),
     }
     if embed is not None and query.strip():
-        question = signals.without_names(query, view, postings, is_talk=talk == 1) if weights.strip_names else query
+        question = query
+        if weights.strip_names and known is not None:
+            question = signals.stripped_of_names(query, known, is_talk=talk == 1)
+        elif weights.strip_names:
+            question = signals.without_names(query, view, postings, is_talk=talk == 1)
         meaning = weights.meaning_log + (weights.meaning_talk - weights.meaning_log) * talk
         relevance["meaning"] = (meaning, signals.scaled(signals.meaning(view, embed(question))))
     base = signals.scaled(_weighted(relevance, len(view)))

@@ -1,7 +1,8 @@
 """Signals: one number a row for each thing that makes a row likely to answer a question.
 
 Every statistic (document frequency, average length, maximum) is taken over the rows of the view, so that no row outside
-the caller's scope can move a score. No loop over rows: numpy over columns, and over the rows that hold a term.
+the caller's scope can move a score; where the view has only some rows of a large scope (`known`), over a sample of that
+scope. No loop over rows: numpy over columns, and over the rows that hold a term.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_agents.errors import IncompatibleModel
+from memos_agents.infrastructure.vault.capabilities import Statistics
 from memos_agents.infrastructure.vault.text import query_terms
 from memos_agents.infrastructure.vault.view import Postings, View
 from memos_agents.operation import cues
@@ -47,14 +49,21 @@ def chained(view: View) -> View:
     return replace(view, previous=previous, following=following, session=session)
 
 
-def talk(view: View, reach: float) -> float:
+def talk(view: View, reach: float, known: Statistics | None = None) -> float:
     """How much the scope is like a chat of short turns, in (0, 1]; see `Weights`."""
-    typical = float(np.exp(np.mean(np.log1p(view.length))))
+    typical = float(np.exp(np.mean(np.log1p(view.length)))) if known is None else known.typical_length
     return min(1.0, reach / max(typical, 1e-9))
 
 
 def lexical(
-    view: View, postings: Postings, terms: Mapping[str, float], *, k1: float, b: float, reach: float
+    view: View,
+    postings: Postings,
+    terms: Mapping[str, float],
+    *,
+    k1: float,
+    b: float,
+    reach: float,
+    known: Statistics | None = None,
 ) -> tuple[Column, Column]:
     """BM25 of each row by its own terms, and by a window of its session: own terms x3, the next x2, the second next x1.
 
@@ -76,13 +85,18 @@ def lexical(
     span = 3 * length
     for place, share in shifts:
         span += np.float32(share) * (length * lent)[place] * lent
-    saturation, span_saturation = _saturation(length, n, k1, b), _saturation(span, n, k1, b)
+    average, span_average = max(float(length[:n].mean()), 1e-9), max(float(span[:n].mean()), 1e-9)
+    if known is not None and known.mean_length > 0:
+        average, span_average = known.mean_length, span_average * known.mean_length / average
+    saturation, span_saturation = _saturation(length, average, k1, b), _saturation(span, span_average, k1, b)
+    whole = n if known is None else known.rows
     frequency = np.zeros(n + 1, dtype=np.float32)
     for term, weight in terms.items():
         if term not in postings:
             continue
         rows, counts = postings[term]
-        own[rows] += np.float32(weight * _idf(len(rows), n) * (k1 + 1)) * counts / (counts + saturation[rows])
+        holders = len(rows) if known is None else known.holders[term]
+        own[rows] += np.float32(weight * _idf(holders, whole) * (k1 + 1)) * counts / (counts + saturation[rows])
         frequency[rows] += 3 * counts
         given = counts * lent[rows]
         reached = [rows]
@@ -93,20 +107,32 @@ def lexical(
         frequency[n] = 0
         where = np.concatenate(reached)
         held = frequency[where]
-        idf = _idf(int(np.count_nonzero(frequency)), n)
+        spread = np.count_nonzero(frequency) / len(rows)  # rows that one holder reaches, itself among them
+        idf = _idf(min(round(holders * spread), whole), whole)
         # A place that is reached twice gets the same value twice: assigned, not added up.
         window[where] += np.float32(weight * idf * (k1 + 1)) * held / (held + span_saturation[where])
         frequency[where] = 0
     return own[:n], window[:n]
 
 
-def coverage(best: float, postings: Postings, terms: Mapping[str, float], n: int, *, k1: float) -> float:
+def coverage(
+    best: float,
+    postings: Postings,
+    terms: Mapping[str, float],
+    n: int,
+    *,
+    k1: float,
+    known: Statistics | None = None,
+) -> float:
     """How much of what BM25 could give for these terms the best row gets, 0 to 1.
 
     Low where the question is put in other words: then the best row by words is no good either, and scaled to 1 it
     would look like one.
     """
-    most = sum(weight * _idf(len(postings[term][0]) if term in postings else 0, n) for term, weight in terms.items())
+    holders = {term: len(postings[term][0]) if term in postings else 0 for term in terms}
+    if known is not None:
+        n, holders = known.rows, dict(known.holders)
+    most = sum(weight * _idf(holders[term], n) for term, weight in terms.items())
     return best / (most * (k1 + 1)) if most > 0 else 0.0
 
 
@@ -157,22 +183,31 @@ def without_names(question: str, view: View, postings: Postings, *, is_talk: boo
     a speaker of at least an eighth of the rows; in a talk also a capitalised word that a quarter of its rows hold, and
     eight at least, because some talks have their speakers written into the text.
     """
-    n = len(view)
-    if not n:
+    if not len(view):
         return question
     said = np.bincount(view.speaker[view.speaker >= 0], minlength=len(view.speakers))
-    frequent = {view.speakers[index].casefold() for index in np.flatnonzero(said * 8 >= n)} - cues.ROLES
+    known = Statistics(
+        rows=len(view),
+        mean_length=0,
+        typical_length=0,
+        holders={term: len(rows) for term, (rows, _) in postings.items()},
+        speakers={name: count / len(view) for name, count in zip(view.speakers, said.tolist(), strict=True)},
+    )
+    return stripped_of_names(question, known, is_talk=is_talk)
+
+
+def stripped_of_names(question: str, known: Statistics, *, is_talk: bool) -> str:
+    """As `without_names`, of a scope that only its statistics are known of."""
+    frequent = {name.casefold() for name, share in known.speakers.items() if share * 8 >= 1} - cues.ROLES
     common = {part for name in frequent for part in name.split()}
-    least = max(n / 4, 8)
+    least = max(known.rows / 4, 8)
 
     def drop(match: re.Match[str]) -> str:
         word = match[0]
         if not word[0].isupper():
             return word
         plain = re.sub(r"['\u2019]s$", "", word)
-        everywhere = is_talk and all(
-            term in postings and len(postings[term][0]) >= least for term in query_terms(plain)
-        )
+        everywhere = is_talk and all(known.holders.get(term, 0) >= least for term in query_terms(plain))
         return "" if plain.casefold() in common or everywhere else word
 
     stripped = " ".join(_CAPITALISED.sub(drop, question).split())
@@ -189,6 +224,5 @@ def _idf(holders: int, n: int) -> float:
     return math.log(1 + (n - holders + 0.5) / (holders + 0.5))
 
 
-def _saturation(length: Column, n: int, k1: float, b: float) -> Column:
-    average = max(float(length[:n].mean()), 1e-9)
+def _saturation(length: Column, average: float, k1: float, b: float) -> Column:
     return (k1 * (1 - b + b * length / np.float32(average))).astype(np.float32)

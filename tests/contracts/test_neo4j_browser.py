@@ -13,10 +13,10 @@ pytest.importorskip("neo4j", reason="needs the Neo4j driver: pip install 'memos-
 
 import neo4j
 
-from memos_agents.cube.memcube import MemCube, VersionRef
+from memos_agents.cube.memcube import VersionRef
 from memos_agents.infrastructure.provenance.browser import QUESTIONS, cypher_map, parameters, to_browser
 from memos_agents.infrastructure.provenance.graph import ProvenanceGraph
-from memos_agents.infrastructure.provenance.values import Source
+from memos_agents.infrastructure.provenance.values import Derivation, Source
 from memos_agents.infrastructure.vault.base import Direction
 from memos_agents.infrastructure.vault.blobs import MemoryBlobs
 from memos_agents.infrastructure.vault.neo4j import Neo4jVault
@@ -35,16 +35,15 @@ AWKWARD = [
 class Browser:
     """A store with a story, and somebody who pastes into a session on its server."""
 
-    def __init__(self, uri: str, driver: neo4j.Driver) -> None:
+    def __init__(self, uri: str, session: neo4j.Session) -> None:
         self.store = secrets.token_hex(6)
         self.vault = Neo4jVault(uri, store=self.store, blobs=MemoryBlobs())
         self.scribe = Scribe(self.vault)
         self.cubes = story(self.scribe)
-        self._driver = driver
+        self.session = session
 
     def run(self, statement: str, **values: object) -> list[neo4j.Record]:
-        done = self._driver.execute_query(statement, values, database_="neo4j", routing_="r")
-        return done.records
+        return list(self.session.run(statement, values))
 
     def paste(self, ref: VersionRef, *, depth: int | None = None, **changed: object) -> dict[str, list[neo4j.Record]]:
         """Every answer, by the question's name. The parameters are read from the text by the server itself."""
@@ -63,8 +62,9 @@ class Browser:
 def browser(neo4j_uris: str) -> Iterator[Browser]:
     off = neo4j.NotificationMinimumSeverity.OFF
     with neo4j.GraphDatabase.driver(neo4j_uris, notifications_min_severity=off) as driver:
-        found = Browser(neo4j_uris, driver)
-        yield found
+        with driver.session(database="neo4j", default_access_mode=neo4j.READ_ACCESS) as session:
+            found = Browser(neo4j_uris, session)
+            yield found
         found.vault.close()
 
 
@@ -78,7 +78,9 @@ def versions_in(records: list[neo4j.Record]) -> set[VersionRef]:
 
 def edges_in(records: list[neo4j.Record]) -> set[tuple[object, ...]]:
     """As (type, from, to, kind): a version by its reference, a source by its id."""
-    ends = [(edge, edge.start_node, edge.end_node) for edge in (record["edge"] for record in records) if edge]
+    ends = [
+        (edge, edge.start_node, edge.end_node) for edge in (record["edge"] for record in records) if edge is not None
+    ]
     return {
         (edge.type, ref_of(start), ref_of(end) if "CubeVersion" in end.labels else end["id"], edge.get("kind"))
         for edge, start, end in ends
@@ -182,22 +184,22 @@ def test_another_store_or_tenant_answers_nothing(browser: Browser, tenant: str) 
 
 
 def test_joins_do_not_multiply(browser: Browser) -> None:
-    """A ladder of 40 rungs has 2**40 paths and 81 versions; whoever walks paths does not come back."""
+    """A ladder of 40 rungs has 2**40 paths and 121 versions; whoever walks paths does not come back."""
     scribe = browser.scribe
-    foot: MemCube = scribe.add("foot")
-    top = foot
-    for number in range(40):
-        sides = [scribe.add(f"{side} {number}", sources=[top.ref]) for side in ("left", "right")]
-        top = scribe.add(f"rung {number}", sources=[side.ref for side in sides])
-    assert len(versions_in(browser.paste(top.ref)["up"])) == 121
-    assert len(versions_in(browser.paste(foot.ref)["down"])) == 121
+    rungs = [scribe.cube(f"rung {number}") for number in range(41)]
+    sides = [[scribe.cube(f"{side} {number}") for side in ("left", "right")] for number in range(40)]
+    steps = [(side, rungs[number]) for number, pair in enumerate(sides) for side in pair]
+    steps += [(rungs[number + 1], side) for number, pair in enumerate(sides) for side in pair]
+    derivations = [Derivation(derived=new.ref, source=old.ref) for new, old in steps]
+    scribe.commit(writes=[*rungs, *(side for pair in sides for side in pair)], derivations=derivations)
+    assert len(versions_in(browser.paste(rungs[-1].ref)["up"])) == 121
+    assert len(versions_in(browser.paste(rungs[0].ref)["down"])) == 121
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_statement_begins_at_one_node_of_an_index(browser: Browser, name: str) -> None:
     values = parameters(VersionRef("x", 1), tenant="nobody")
-    done = browser._driver.execute_query("EXPLAIN " + QUESTIONS[name].statement, values, database_="neo4j")
-    steps = list(steps_of(done.summary.plan))
+    steps = list(steps_of(browser.session.run("EXPLAIN " + QUESTIONS[name].statement, values).consume().plan))
     assert [step for step in steps if "Scan" in step] == []
     assert [step for step in steps if "Seek" in step] == ["NodeUniqueIndexSeek"]
 

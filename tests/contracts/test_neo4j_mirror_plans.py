@@ -17,8 +17,8 @@ from memos_agents.infrastructure.vault.neo4j import Neo4jVault, cypher_mirror, c
 pytestmark = pytest.mark.neo4j
 
 PARAMETERS: dict[str, object] = {
-    "tenant": "nobody", "op": "o", "mark": "m", "ids": ["x", "y"], "names": ["x"], "nothing": {"vec_1": None},
-    "rows": [{"id": "x"}], "after": 0, "limit": 10, "tail": {}, "epochs": 0,
+    "tenant": "nobody", "op": "o", "mark": "m", "was": "w", "ids": ["x", "y"], "names": ["x"],
+    "nothing": {"vec_1": None}, "rows": [{"id": "x"}], "after": 0, "limit": 10, "tail": {}, "epochs": 0,
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def session(neo4j_uris: str) -> Iterator[neo4j.Session]:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_nothing_is_scanned(session: neo4j.Session, name: str) -> None:
-    plan = session.run("EXPLAIN " + STATEMENTS[name], PARAMETERS).consume().plan  # type: ignore[arg-type]  # a constant of ours
+    plan = session.run("EXPLAIN " + STATEMENTS[name], PARAMETERS).consume().plan
     assert plan is not None
     steps = list(steps_of(plan))
     assert [step for step in steps if step[0].endswith("Scan")] == []

@@ -641,8 +641,8 @@ def test_tenants_share_a_file_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"target": "neo4j://localhost:7687"}, "later release"),
-        ({"target": "bolt+s://localhost"}, "later release"),
+        ({"target": "neo4j://graph.example:7687"}, r"neo4j\+s://"),
+        ({"target": "bolt://localhost", "durability": "relaxed"}, "durability"),
         ({"target": "redis://localhost"}, "backend"),
         ({"target": ""}, "file"),
         ({"target": 5}, "path"),

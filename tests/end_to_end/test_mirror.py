@@ -33,6 +33,7 @@ from memos_agents.infrastructure.vault.base import LogQuery
 from memos_agents.infrastructure.vault.changes import Position
 from memos_agents.infrastructure.vault.commit import Commit
 from memos_agents.infrastructure.vault.neo4j import Neo4jVault
+from memos_agents.infrastructure.vault.neo4j.purging import purge_for_good
 from memos_agents.infrastructure.vault.sqlite import SqliteVault
 from memos_agents.testing.vault_machine import lines
 from memos_agents.testing.vault_records_of_laws import tangle
@@ -421,6 +422,18 @@ def test_a_mirror_becomes_a_store_whose_log_goes_on(source: SqliteVault, target:
     assert target.verify() == []
     with pytest.raises(InvalidRequest, match="memories of its own"):
         Mirror(source, target).catch_up()
+
+
+def test_a_mirror_can_be_thrown_away_and_begun_anew(source: SqliteVault, target: Neo4jVault) -> None:
+    scribe = Scribe(source)
+    scribe.add("one")
+    Mirror(source, target).catch_up()
+    before = lines(source, EVERYTHING)
+    purge_for_good(target.link)
+    assert (lines(target, EVERYTHING), target.mirror_position()) == ([], None)
+    Mirror(source, target).catch_up()
+    same(source, target)
+    assert lines(source, EVERYTHING) == before
 
 
 def test_a_mirror_whose_source_is_lost_can_be_forced(source: SqliteVault, target: Neo4jVault) -> None:

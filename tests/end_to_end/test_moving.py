@@ -331,3 +331,16 @@ def test_purging_for_good_leaves_nothing_and_asks_for_a_seal(router: Router, pla
     assert told(other) == before
     vault.close()
     other.close()
+
+
+def test_a_moving_tenant_cannot_be_purged(router: Router, places: tuple[Route, Route]) -> None:
+    fill(router, texts=2)
+    with pytest.raises(Stop):
+        move_tenant(router, "acme", places[1], clock=clock, samples=1, reached=stop("copied"))
+    for place in places:
+        vault = open_at(place, "acme")
+        with pytest.raises(InvalidRequest, match="moving"):
+            purge_for_good(vault.link)
+        assert vault.cube_ids(everything("acme"), limit=1)
+        vault.close()
+    abandon_move(router, "acme")

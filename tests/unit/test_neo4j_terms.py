@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("neo4j", reason="needs the Neo4j driver: pip install 'memos-agents[neo4j]'")
 
-from memos_agents.infrastructure.vault.neo4j.terms import TermIndex, lucene_query
+from memos_agents.infrastructure.vault.neo4j.terms import TermIndex, lucene_query, packed_postings
 from memos_agents.infrastructure.vault.neo4j.upkeep import tag_of
 
 WORDS = ("lisbon", "move", "8", "東京", "a1", "café", "x")
@@ -49,6 +49,16 @@ def test_an_index_holds_what_was_put_in_and_not_taken_out(steps: list[list[dict[
                 wanted.setdefault(word, {})[row] = float(count)
     if steps:
         assert held(index) == wanted
+
+
+@given(st.lists(st.dictionaries(st.sampled_from((*WORDS, "1", "2")), st.integers(1, 8), max_size=6), max_size=6))
+def test_looking_into_packed_terms_finds_what_an_index_finds(texts: list[dict[str, int]]) -> None:
+    """A count is never taken for a word, though both may be a digit."""
+    words = [*WORDS, "1", "2", "3", "nothing", "", " ", "x y", "move*"]
+    index = TermIndex(range(len(texts)), [packed(text) for text in texts])
+    wanted = {word: sorted(zip(*map(list, held), strict=True)) for word, held in index.look_up(words).items()}
+    found = packed_postings([packed(text) for text in texts], words)
+    assert {word: list(zip(*map(list, held), strict=True)) for word, held in found.items()} == wanted
 
 
 def test_no_word_stays_in_memory_when_its_last_version_leaves() -> None:

@@ -12,6 +12,7 @@ import pytest
 from memos_agents.errors import IntegrityError, VersionConflict
 from memos_agents.infrastructure.vault.changes import Changes, Position
 from memos_agents.infrastructure.vault.commit import Commit
+from memos_agents.infrastructure.vault.records import DerivationLine, VectorLine, VersionLine
 from memos_agents.infrastructure.vault.sqlite import SqliteVault, sweeping
 from memos_agents.testing.vault_records_of_laws import tangle
 from memos_agents.testing.vault_scribe import EVERYTHING, LATER, NOAH, Scribe
@@ -50,14 +51,14 @@ def test_batches_follow_each_other_and_tell_each_thing_that_was_written_once(vau
     assert seqs == list(range(1, len(seqs) + 1))
     assert all(len(batch.entries) <= limit for batch in batches)
     records = list(vault.records(EVERYTHING))
-    for kind, lines in {
+    lines: dict[str, list[VersionLine | DerivationLine | VectorLine]] = {
         "version": [line for batch in batches for line in batch.versions],
         "derivation": [line for batch in batches for line in batch.derivations],
-        "vector": [line for batch in batches if not batch.swept for line in batch.vectors],
-    }.items():
-        assert sorted(map(repr, (line.to_record() for line in lines))) == sorted(
-            repr(record) for record in records if record["kind"] == kind
-        )
+        "vector": [line for batch in batches for line in batch.vectors],
+    }
+    for kind, found in lines.items():
+        expected = sorted(repr(record) for record in records if record["kind"] == kind)
+        assert sorted(repr(line.to_record()) for line in found) == expected
     assert told(vault, batches[-1].upto) == []
 
 

@@ -5,9 +5,10 @@ Shared by the vaults that cache what they read of a scope; each selects its rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, cast
+from operator import itemgetter
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,11 @@ from memos_agents.infrastructure.vault.view import View
 Number = TypeVar("Number", bound=np.generic)
 Row: TypeAlias = Sequence[object]
 """A `ViewRow` (owners may be the store's numbers, 0 for none), then for the cache alone: the numbers of cube and
-version in the store, when the cube was made, `expires`, `valid_from` and `valid_to` (None: open), in microseconds since 1970.
+version in the store, when the cube was made, `expires`, `valid_from` and `valid_to` (None: open), in microseconds.
 """
 NEVER, ALWAYS = 2**62, -(2**62)
+row_order: Final[Callable[[Row], tuple[int, str]]] = itemgetter(12, 0)
+"""When the cube was made, then its id."""
 
 _NUMBERS = {
     "session": np.int32, "speaker": np.int32, "flags": np.uint16, "event_us": np.int64, "length": np.float32,
@@ -189,11 +192,6 @@ class Growth:
         room["session"][:end] = _dense(room["session"][:end])
         room["speaker"][:end], names = _renamed(room["speaker"][:end], tuple(cast("Iterable[str]", self._speakers)))
         self._speakers = {name: place for place, name in enumerate(names)}
-
-
-def row_order(row: Row) -> tuple[int, str]:
-    """When the cube was made, then its id."""
-    return cast(int, row[12]), cast(str, row[0])
 
 
 def _wider(column: NDArray[Number], size: int, count: int) -> NDArray[Number]:

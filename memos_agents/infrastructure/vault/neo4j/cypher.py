@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
+from memos_agents.infrastructure.vault.neo4j.cypher_nearest import FORGET
+
 SERVER: Final[LiteralString] = (
     "CALL dbms.components() YIELD name, versions, edition RETURN name, versions[0] AS version, edition"
 )
@@ -82,18 +84,23 @@ SET v += row.version
 CREATE (c)-[:HAS_VERSION {n: 1}]->(v), (c)-[:CURRENT]->(v), (v)-[:WAS_GENERATED_BY]->(a), (a)-[:TOUCHED]->(c)
 """
 
-REVISE: Final[LiteralString] = """
+REVISE: Final[LiteralString] = (
+    """
 MATCH (a:Activity {tenant: $tenant, id: $activity})
 UNWIND $rows AS row
 MATCH (c:MemCube {tenant: $tenant, id: row.id})-[current:CURRENT]->(old:CubeVersion {tenant: $tenant})
 SET old.superseded_us = coalesce(old.superseded_us, $at_us)
 DELETE current
 SET c += row.cube
+"""
+    + FORGET
+    + """
 CREATE (v:CubeVersion {tenant: $tenant})
 SET v += row.version
 CREATE (c)-[:HAS_VERSION {n: v.n}]->(v), (c)-[:CURRENT]->(v), (v)-[:WAS_REVISION_OF]->(old),
        (v)-[:WAS_GENERATED_BY]->(a)
 """
+)
 
 TOUCH: Final[LiteralString] = """
 MATCH (a:Activity {tenant: $tenant, id: $activity})
@@ -117,13 +124,18 @@ MATCH (c:MemCube {tenant: $tenant, id: row[0]})
 SET c.state = row[1], c.frozen = row[2]
 """
 
-END: Final[LiteralString] = """
+END: Final[LiteralString] = (
+    """
 MATCH (a:Activity {tenant: $tenant, id: $activity})
 UNWIND $refs AS ref
 MATCH (v:CubeVersion {tenant: $tenant, cube_id: ref[0], n: ref[1]})
 SET v.superseded_us = $at_us
 CREATE (v)-[:WAS_INVALIDATED_BY]->(a)
+WITH v
+MATCH (c:MemCube {tenant: $tenant})-[:CURRENT]->(v)
 """
+    + FORGET
+)
 
 LIFT: Final[LiteralString] = """
 UNWIND $refs AS ref

@@ -24,6 +24,13 @@ WITH t WHERE t.mirror_of = $mark
 SET t.mirror_of = null
 RETURN t.seq
 """
+RESEAL: Final[LiteralString] = """
+MATCH (t:Tenant {id: $tenant})
+SET t._lock = $op
+WITH t WHERE t.mirror_of = $was
+SET t.mirror_of = $mark, t.mirrored = null
+RETURN t.seq
+"""
 SEALED_BY: Final[LiteralString] = "MATCH (t:Tenant {id: $tenant}) RETURN t.mirror_of, t.seq, t.cubes"
 REOPEN: Final[LiteralString] = """
 MATCH (t:Tenant {id: $tenant})

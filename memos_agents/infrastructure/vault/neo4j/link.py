@@ -106,6 +106,8 @@ class Link:
 
     def greet(self) -> None:
         """Connect, and learn what the server is; the first thing to do with a link."""
+        with self.translated():
+            self._driver.verify_connectivity()  # at once: a read would go on trying for half a minute
         found = self._run_read(cypher.SERVER, lambda result: result.values())
         name, version, edition = next(row for row in found if row[0] == "Neo4j Kernel")
         del name

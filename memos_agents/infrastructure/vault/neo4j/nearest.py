@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -26,7 +25,6 @@ from memos_agents.cube.state import MemoryState
 from memos_agents.errors import BackendUnavailable, IncompatibleModel, NotFound
 from memos_agents.infrastructure.vault.base import ViewQuery
 from memos_agents.infrastructure.vault.capabilities import PartialView, Statistics
-from memos_agents.infrastructure.vault.columns import collect_postings
 from memos_agents.infrastructure.vault.growth import Columns, Growth, row_order
 from memos_agents.infrastructure.vault.neo4j import cypher_nearest as cypher
 from memos_agents.infrastructure.vault.neo4j.link import Link
@@ -44,7 +42,7 @@ from memos_agents.infrastructure.vault.neo4j.searching import (
     rows_of,
 )
 from memos_agents.infrastructure.vault.neo4j.spaces import known
-from memos_agents.infrastructure.vault.neo4j.terms import lucene_query
+from memos_agents.infrastructure.vault.neo4j.terms import lucene_query, packed_postings
 from memos_agents.infrastructure.vault.neo4j.upkeep import Progress, Upkeep, are_online, index_vectors, tag_of
 from memos_agents.infrastructure.vault.view import Postings, View
 
@@ -86,14 +84,14 @@ class CandidateView:
     def __init__(self, columns: Columns, rows: Sequence[Row], sample: Sample, link: Link) -> None:
         self._columns, self._sample, self._link = columns, sample, link
         terms = {row[VERSION]: row[TERMS] for row in rows}
-        self._terms = [_counts(terms[version]) for version in columns.version.tolist()]
+        self._terms = [terms[version] for version in columns.version.tolist()]
 
     @property
     def view(self) -> View:
         return self._columns.view
 
     def postings(self, terms: Iterable[str]) -> Postings:
-        return collect_postings(self._terms, terms)
+        return packed_postings(self._terms, terms)
 
     def metadata(self) -> Sequence[Mapping[str, JSON]]:
         return read_metadata(self._link, self._columns.view.refs)
@@ -318,11 +316,6 @@ def _is_plain(query: ViewQuery) -> bool:
         and query.states == {MemoryState.ACTIVATED}
         and query.memory_types == {MemoryType.PLAINTEXT}
     )
-
-
-def _counts(terms: str) -> Counter[str]:
-    parts = terms.split()
-    return Counter(dict(zip(parts[::2], map(int, parts[1::2]), strict=True)))
 
 
 def _linked(columns: Columns, pairs: Iterable[Sequence[int]], owners: Mapping[int, Sequence[Any]]) -> Columns:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from memos_agents.errors import InvalidRequest
+from memos_agents.errors import InvalidRequest, VersionConflict
 from memos_agents.infrastructure.vault.neo4j import cypher_routing as cypher
 from memos_agents.infrastructure.vault.neo4j.link import Link
 
 GONE = "gone"
 """Seals a tenant that is being deleted for good."""
+_ON_ITS_WAY = ("moving:", "moved:")
 
 
 def purge(link: Link, mark: str) -> None:
@@ -29,13 +30,20 @@ def purge(link: Link, mark: str) -> None:
 def purge_for_good(link: Link) -> None:
     """Delete the tenant as if it had never been. No memory of it can be read again; take a copy before.
 
-    Whoever has it open is refused while this runs, and begins an empty tenant afterwards.
+    A mirror can be purged too, its source is untouched; stop its follower first. Whoever has the tenant open is refused
+    while this runs, and begins an empty one afterwards. Raises `InvalidRequest` for a tenant that is moving.
     """
-    sealed = link.write(lambda tx: tx.one(cypher.SEAL, op=tx.op, mark=GONE))
+    row = link.read(lambda tx: tx.one(cypher.SEALED_BY), whole=False)
+    if row is None:
+        return
+    was = row[0]
+    if was is not None and was != GONE and was.startswith(_ON_ITS_WAY):
+        raise InvalidRequest(f"tenant {link.tenant!r} is moving; finish or abandon the move")
+    if was in (None, GONE):
+        sealed = link.write(lambda tx: tx.one(cypher.SEAL, op=tx.op, mark=GONE))
+    else:
+        sealed = link.write(lambda tx: tx.one(cypher.RESEAL, op=tx.op, was=was, mark=GONE))
     if sealed is None:
-        row = link.read(lambda tx: tx.one(cypher.SEALED_BY), whole=False)
-        if row is None:
-            return
-        raise InvalidRequest(f"tenant {link.tenant!r} mirrors another store or is moving; end that first")
+        raise VersionConflict(f"somebody else sealed tenant {link.tenant!r} meanwhile; try again")
     purge(link, GONE)
     link.write(lambda tx: tx.run(cypher.FORGET))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_agents.infrastructure.vault.view import Posting
+
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
@@ -94,6 +96,37 @@ class TermIndex:
         held = self._segments
         while len(held) > 1 and len(held[-2]) < 2 * len(held[-1]):
             held[-2:] = [_merged(held[-2], held[-1])]
+
+
+def packed_postings(rows: Sequence[str], terms: Iterable[str]) -> dict[str, Posting]:
+    """For each of `terms` that any row holds: its rows (ascending) and counts. Looks into the strings themselves.
+
+    One pass over all of them for each term: worth it for some hundred rows and the few terms of one question.
+    """
+    found: dict[str, Posting] = {}
+    text = f" {'  '.join(rows)} "
+    sizes = np.array([len(row) + 2 for row in rows], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    for term in dict.fromkeys(terms):
+        if not term.isalnum():  # no such term is ever indexed
+            continue
+        needle = f" {term} "
+        places: list[int] = []
+        place = text.find(needle)
+        while place >= 0:
+            places.append(place)
+            place = text.find(needle, place + len(needle) - 1)
+        if not places:
+            continue
+        holding = np.searchsorted(starts, places, side="right") - 1
+        if len(term) == 1 and term.isdigit():  # perhaps the count of a word: every second one is
+            beginnings = starts[holding].tolist()
+            words = [not text.count(" ", start + 1, at + 1) % 2 for start, at in zip(beginnings, places, strict=True)]
+            holding, places = holding[words], [at for at, is_word in zip(places, words, strict=True) if is_word]
+        if places:
+            counts = np.array([int(text[at + len(needle)]) for at in places], np.float32)
+            found[term] = holding.astype(np.int64), counts
+    return found
 
 
 def lucene_query(tags: Sequence[str], terms: Iterable[str]) -> str:

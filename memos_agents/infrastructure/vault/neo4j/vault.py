@@ -46,6 +46,7 @@ from memos_agents.infrastructure.vault.neo4j.erasing import delete_doomed_blobs
 from memos_agents.infrastructure.vault.neo4j.following import Following
 from memos_agents.infrastructure.vault.neo4j.journal import Journal
 from memos_agents.infrastructure.vault.neo4j.link import Link, Tx
+from memos_agents.infrastructure.vault.neo4j.nearest import LargeScopes, Nearest
 from memos_agents.infrastructure.vault.neo4j.opening import DEFAULT_DATABASE, DRIVERS, parse_address
 from memos_agents.infrastructure.vault.neo4j.reading import Reader
 from memos_agents.infrastructure.vault.neo4j.restoring import restore
@@ -61,7 +62,7 @@ _SEPARATOR = "\x1f"
 """Between store and tenant; no name can hold it."""
 
 
-class Neo4jVault(Following):
+class Neo4jVault(Following, LargeScopes):
     """One tenant's cubes in a Neo4j database (Community 5.26 or 2026.x; no plugins).
 
     `target` is `neo4j://host:7687`, `bolt://…`, or encrypted `neo4j+s://…`; plaintext to another machine is refused
@@ -115,6 +116,7 @@ class Neo4jVault(Following):
         self._journal = Journal(self._reader)
         self._applier = Applier(self._tenant, self._blobs.has, self._uses)
         self._searching = Searching(self._link)
+        self.nearest = Nearest(self._link, self._searching)
 
     def __repr__(self) -> str:
         return f"<Neo4jVault, {self._link!r}>"
@@ -142,7 +144,7 @@ class Neo4jVault(Following):
         prepared = Prepared.of(commit)
         result = self._write(lambda tx: self._applier.apply(tx, prepared))
         if result.erased and not result.is_repeated:
-            self._searching.forget()  # what was erased leaves this process's memory too
+            self._forget()  # what was erased leaves this process's memory too
             with suppress(BackendUnavailable, OSError):  # the commit is durable; `scrub` deletes what is left
                 delete_doomed_blobs(self._link, self._blobs)
         return result
@@ -291,6 +293,7 @@ class Neo4jVault(Following):
 
     def close(self) -> None:
         if not self._link.is_closed:
+            self.nearest.close()
             try:
                 self._store_uses()
             finally:
@@ -314,6 +317,7 @@ class Neo4jVault(Following):
 
     def _forget(self) -> None:
         self._searching.forget()
+        self.nearest.forget()
 
     def _store_uses(self) -> None:
         if self._uses.pending() and not self.is_readonly:
@@ -340,5 +344,5 @@ class Neo4jVault(Following):
 
     def _drop_vectors(self, numbers: builtins.list[int]) -> None:
         if numbers:
-            self._searching.forget()
+            self._forget()
             spaces.remove_vectors(self._link, numbers)
