@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +111,15 @@ def sizes(data: Path) -> Counter[str]:
     return found
 
 
+def tell(name: str, steps: list[Counter[str]], rate: float, count: int) -> None:
+    """Print what the last step added."""
+    if len(steps) > 1:
+        grown = steps[-1] - steps[-2]
+        print(f"\n{name}: {sum(grown.values()) / count:,.0f} bytes a memory, {rate:,.0f} memories a second", flush=True)
+        for part, size in grown.most_common():
+            print(f"  {part:<26} {size / count:>8,.0f} bytes a memory  {size / 2**20:>8,.1f} MiB", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
@@ -135,6 +143,7 @@ def main() -> None:
             vault.close()
             down(folder, environ=environ, seconds=120)
         steps[name] = sizes(next(path.parent for path in folder.rglob("neostore") if path.parent.name == "neo4j"))
+        tell(name, list(steps.values()), rates[name], 2 * count if name.startswith("server's") else count)
 
     def begin(vault: Neo4jVault) -> float:
         vault.open_space("bench", dimension)
@@ -154,13 +163,6 @@ def main() -> None:
         step("server's indexes over all", index)
     finally:
         down(folder, environ=environ, purge=True)
-    names = list(steps)
-    for before, name in pairwise(names):
-        grown = steps[name] - steps[before]
-        each = 2 * count if name.startswith("server's") else count
-        print(f"\n{name}: {sum(grown.values()) / each:,.0f} bytes a memory, {rates[name]:,.0f} memories a second")
-        for part, size in grown.most_common():
-            print(f"  {part:<26} {size / each:>8,.0f} bytes a memory  {size / 2**20:>8,.1f} MiB")
     print(json.dumps({name: dict(step) for name, step in steps.items()}))
 
 

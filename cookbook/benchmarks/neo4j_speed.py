@@ -150,7 +150,7 @@ def run(vault: Any, sizes: Sizes, parts: tuple[str, ...], console: Console) -> d
             for start in range(0, size, 1_000):
                 vault.commit(maker.commit(min(1_000, size - start), user=name, with_vectors=True, derived=False))
             if hasattr(vault, "index_vectors"):
-                found[f"indexing {size:,} vectors"] = {"seconds": round(timed(lambda: vault.index_vectors(SPACE)), 1)}
+                found[f"indexing {size:,} vectors"] = {"seconds": round(timed(vault.index_vectors), 1)}
             found[f"search of a scope of {size:,}, first touch"] = percentiles(list(searching(memos, [name], maker, 1)))
             found[f"search of a scope of {size:,}"] = percentiles(
                 list(searching(memos, [name], maker, sizes.searches // 2 + 5))[5:]

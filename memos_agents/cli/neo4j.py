@@ -1,4 +1,4 @@
-"""`memos neo4j up`, `status`, `logs`, `down`: a throw-away Neo4j server on this machine, for development and tests."""
+"""`memos neo4j up`, `status`, `logs`, `down`: a throw-away Neo4j server on this machine; `schema`: what is in one."""
 
 from __future__ import annotations
 
@@ -184,7 +184,29 @@ def logs(
         session.out.line(line)
 
 
-COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (("up", up), ("status", status), ("logs", logs), ("down", down))
+def schema(session: Session) -> None:
+    """Describe the graph that a store makes: labels, properties, relationships, indexes, and six useful queries.
+
+    It is Markdown, and needs no server. With --json the queries by name.
+
+    Examples:
+      memos neo4j schema > schema.md
+      memos neo4j schema --json
+    """
+    from memos_agents.infrastructure.vault.neo4j.describing import USEFUL, describe
+
+    session.out.document({"queries": USEFUL})
+    if not session.options.json:
+        session.out.text(describe().rstrip("\n"))
+
+
+COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("up", up),
+    ("status", status),
+    ("logs", logs),
+    ("down", down),
+    ("schema", schema),
+)
 
 
 def _folders(session: Session, name: str | None, version: str | None) -> list[Path]:

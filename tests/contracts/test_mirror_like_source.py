@@ -24,7 +24,7 @@ from memos_agents.testing.vault_scribe import EVERYTHING, MARA, FullVault
 
 pytestmark = pytest.mark.neo4j
 
-EXAMPLES = 2
+EXAMPLES = 4
 
 
 def told_of(vault: FullVault, ids: list[str], activities: list[str]) -> dict[str, object]:

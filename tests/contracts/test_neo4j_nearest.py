@@ -293,10 +293,10 @@ def test_nobody_elses_rows_come_with_them(stage: Stage) -> None:
     stage.index()
     mine = {cube.id for cube in stage.turns}
     assert set(stage.found("Lisbon word3", limit=100)) == mine
-    assert mine.isdisjoint(stage.found("Lisbon word3", limit=100, query=stage.query("noah")))
+    assert mine.isdisjoint(stage.found("Lisbon word3", query=stage.query("noah")))
     assert len(stage.found("Lisbon word3", limit=100, query=stage.query(None))) == 54
     session = replace(stage.query(), scope=Scope(user_id="mara", session_id="s0"))
-    assert set(stage.found("Lisbon", limit=100, query=session)) == {cube.id for cube in stage.turns[:6]}
+    assert set(stage.found("Lisbon", query=session)) == {cube.id for cube in stage.turns[:6]}
     neighbour.close()
 
 

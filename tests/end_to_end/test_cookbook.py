@@ -112,8 +112,32 @@ def test_the_demo_holds_every_claim_and_leaves_nothing(offline, tmp_path):
     assert [path for place in places for path in place.rglob("*")] == []
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_runs_as_a_notebook_in_a_clean_kernel(offline, tmp_path, path):
+def needs_server(path):
+    """Whether a tutorial wants a Neo4j server: it says so in its name."""
+    return path.stem.endswith("_neo4j")
+
+
+EACH_TUTORIAL = pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.neo4j) if needs_server(path) else path for path in TUTORIALS],
+    ids=lambda path: path.stem,
+)
+
+
+@pytest.fixture
+def at_hand(offline, request, monkeypatch, path):
+    """The environment of `offline`, with the tests' server for a tutorial that needs one."""
+    if not needs_server(path):
+        return offline
+    pytest.importorskip("neo4j", reason="needs the Neo4j driver: pip install 'memos-agents[neo4j]'")
+    pytest.importorskip("neo4j_viz", reason="needs neo4j-viz, which is in the dev group")
+    monkeypatch.setenv("MEMOS_NEO4J_URI", request.getfixturevalue("neo4j_uri"))
+    return dict(os.environ)
+
+
+@EACH_TUTORIAL
+@pytest.mark.usefixtures("at_hand")
+def test_a_tutorial_runs_as_a_notebook_in_a_clean_kernel(tmp_path, path):
     notebook = jupytext.read(path, fmt="py:percent")
     client = NotebookClient(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
@@ -124,9 +148,9 @@ def test_a_tutorial_runs_as_a_notebook_in_a_clean_kernel(offline, tmp_path, path
     nbformat.validate(notebook)
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_runs_as_a_script(offline, tmp_path, path):
-    done = run([str(path)], environment=offline, folder=tmp_path)
+@EACH_TUTORIAL
+def test_a_tutorial_runs_as_a_script(at_hand, tmp_path, path):
+    done = run([str(path)], environment=at_hand, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

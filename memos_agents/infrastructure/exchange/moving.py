@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, Unpack
 
 from memos_agents.cube.memcube import VersionRef
 from memos_agents.cube.scope import Scope
@@ -29,7 +29,7 @@ from memos_agents.infrastructure.vault.commit import Commit
 if TYPE_CHECKING:
     from memos_agents.infrastructure.vault.neo4j import Neo4jVault
     from memos_agents.infrastructure.vault.neo4j.relocating import Whole
-    from memos_agents.infrastructure.vault.neo4j.routing import Move, Route, Router, Table
+    from memos_agents.infrastructure.vault.neo4j.routing import Move, Options, Route, Router, Table
 
 Step: TypeAlias = Literal["noted", "sealed", "copied", "proven", "turned", "opened", "purged", "done"]
 STEPS: Final[tuple[Step, ...]] = ("noted", "sealed", "copied", "proven", "turned", "opened", "purged", "done")
@@ -59,12 +59,12 @@ def move_tenant(
     seed: int = 0,
     progress: Progress | None = None,
     reached: Callable[[Step], None] = lambda step: None,
-    **options: object,
+    **options: Unpack[Options],
 ) -> MoveReport:
     """Move `tenant` to `to`; writes to it are refused meanwhile, reads go on. Interrupted, the same call goes on.
 
-    `options` open both places (auth, allow_insecure, blobs). `reached` hears each of `STEPS`. Costs about twice what a
-    copy costs, because everything is read again to prove it.
+    `options` open both places (auth, allow_insecure; payload bytes in `blobs` outside stay there and serve both).
+    `reached` hears each of `STEPS`. Costs about twice what a copy costs: everything is read again to prove it.
 
     Raises `InvalidRequest` (it is on its way somewhere else, the new place holds other memories), `IntegrityError` if
     the proof fails: then the old place is open again and counts. `BackendUnavailable`: run it again.
@@ -88,7 +88,7 @@ def move_tenant(
         new.close()
 
 
-def abandon_move(router: Router, tenant: str, **options: object) -> None:
+def abandon_move(router: Router, tenant: str, **options: Unpack[Options]) -> None:
     """Break off a move before the table was turned: the old place is open again, the new one is emptied."""
     move = router.table().moves.get(tenant)
     if move is None:

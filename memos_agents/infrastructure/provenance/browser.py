@@ -18,14 +18,14 @@ STORE_END: Final = "\x1f"
 """Between store and tenant in the graph's `tenant`; no name can hold it."""
 
 _ABOVE: Final[LiteralString] = """
-MATCH path = ANY SHORTEST (:CubeVersion {tenant: $tenant, cube_id: $id, n: $n})
-  (()-[:WAS_DERIVED_FROM|WAS_REVISION_OF]->({tenant: $tenant}))*(found)
-WITH found, length(path) AS steps WHERE $depth IS NULL OR steps <= $depth
+MATCH path = (:CubeVersion {tenant: $tenant, cube_id: $id, n: $n})
+  -[:WAS_DERIVED_FROM|WAS_REVISION_OF*0..]->(found {tenant: $tenant})
+WITH found, min(length(path)) AS steps WHERE $depth IS NULL OR steps <= $depth
 """
 _BELOW: Final[LiteralString] = """
-MATCH path = ANY SHORTEST (:CubeVersion {tenant: $tenant, cube_id: $id, n: $n})
-  (()<-[:WAS_DERIVED_FROM|WAS_REVISION_OF]-(:CubeVersion {tenant: $tenant}))*(found)
-WITH found, length(path) AS steps WHERE $depth IS NULL OR steps <= $depth
+MATCH path = (:CubeVersion {tenant: $tenant, cube_id: $id, n: $n})
+  <-[:WAS_DERIVED_FROM|WAS_REVISION_OF*0..]-(found:CubeVersion {tenant: $tenant})
+WITH found, min(length(path)) AS steps WHERE $depth IS NULL OR steps <= $depth
 """
 _TEXT: Final[LiteralString] = (
     '[text IN split(v.body, \'"payload":{"text":"\')[1..][-1..] | left(left(text, size(text) - 3), 100)][0] AS text'
@@ -100,8 +100,9 @@ RETURN DISTINCT startNode(edge).id AS from, type(edge) AS relation, endNode(edge
         + _TEXT,
     ),
 }
-"""By name. `ANY SHORTEST` visits each version once; `*` over all paths would take for ever in a graph with joins. The
-lineage comes as nodes with their edges and not as paths, which would repeat a long chain for each of its links."""
+"""By name. With `min(length(path))` and nothing else of the paths, the server walks breadth first and visits each
+version once; all paths, and `ANY SHORTEST` too, take for ever in a graph with joins. The lineage comes as nodes with
+their edges: paths would repeat a long chain for each of its links."""
 
 _HEADER: Final = """// The provenance of one memory, for Neo4j Browser: paste all of it, or the line of parameters first
 // and then a statement at a time. Nothing is changed.

@@ -171,8 +171,8 @@ _JOINED: Final[LiteralString] = (
 )
 """What either index finds, and the turns around the best of them by rank fusion (Cormack, Clarke and Buettcher 2009,
 k = 60); our own ranker does the rest. The index order in ORDER BY makes each neighbour one step in the index, however
-long its session is. On 100,000 turns two neighbours on each side of the best 40 found more of the exact top ten than
-one on each side of all, with a quarter of the steps."""
+long its session is. In a talk our ranker reads a turn in its context: on 98,000 turns, about 400 rows chosen as fewer
+candidates with two neighbours on each side gave more of the exact top ten (82 %) than as more with fewer (77 %)."""
 _FINISH: Final[LiteralString] = (
     """
 RETURN coalesce(t.seq, 0), t.epoch, coalesce(t.erased_seq, 0),

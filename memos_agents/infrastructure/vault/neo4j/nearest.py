@@ -46,7 +46,7 @@ from memos_agents.infrastructure.vault.neo4j.terms import lucene_query, packed_p
 from memos_agents.infrastructure.vault.neo4j.upkeep import Progress, Upkeep, are_online, index_vectors, tag_of
 from memos_agents.infrastructure.vault.view import Postings, View
 
-AROUND: Final = 40
+AROUND: Final = 120
 """Candidates whose neighbours are looked at, too."""
 MAX_TAIL: Final = 5_000
 """Cubes that the indexes may be behind; further behind, a search is exact."""

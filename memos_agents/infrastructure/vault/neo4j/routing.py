@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from memos_agents.cube.scope import check_name
 from memos_agents.errors import BackendUnavailable, InvalidRequest, NotFound
@@ -116,7 +116,7 @@ class Router:
         """Where the tenant lives."""
         return self.table().route(tenant)
 
-    def open(self, tenant: str, **options: object) -> Neo4jVault:
+    def open(self, tenant: str, **options: Unpack[Options]) -> Neo4jVault:
         """The tenant's vault. `options` are those of `Neo4jVault` (auth, allow_insecure, readonly, blobs)."""
         return open_at(self.route(tenant), tenant, **options)
 
@@ -149,11 +149,11 @@ class Router:
         return after
 
 
-def open_at(route: Route, tenant: str, **options: object) -> Neo4jVault:
+def open_at(route: Route, tenant: str, **options: Unpack[Options]) -> Neo4jVault:
     """A tenant's vault at one place."""
     from memos_agents.infrastructure.vault.neo4j.vault import Neo4jVault
 
-    return Neo4jVault(route.uri, tenant=tenant, database=route.database, store=route.store, **options)  # type: ignore[arg-type]  # as documented
+    return Neo4jVault(route.uri, tenant=tenant, database=route.database, store=route.store, **options)
 
 
 def _parsed(text: str, path: Path, default: Route | None) -> Table:

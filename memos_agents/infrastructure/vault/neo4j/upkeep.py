@@ -50,7 +50,7 @@ def index_vectors(
     state = [number or 0, epoch]
     is_fresh = near_seq is None or [near_space, near_epoch] != state or seq - near_seq > MAX_INCREMENT
     changed = done = 0
-    for ids in _all_ids(link) if is_fresh else _touched_ids(link, near_seq, seq):
+    for ids in _all_ids(link) if is_fresh or near_seq is None else _touched_ids(link, near_seq, seq):
         if is_stopped():
             return changed
         changed += _index_batch(link, ids, stored, number, dimension, epoch)
