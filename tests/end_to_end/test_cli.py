@@ -398,10 +398,23 @@ def test_a_closed_pipe_is_quiet(memos: Memos) -> None:
         assert error == b""
 
 
+def wait_until_it_waits(pid: int) -> None:
+    """Until the process has started up and sleeps, however slow the machine is."""
+    stat, sleeping = Path(f"/proc/{pid}/stat"), 0
+    if not stat.exists():
+        time.sleep(5)
+        return
+    while sleeping < 8:
+        time.sleep(0.1)
+        fields = stat.read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        sleeping = sleeping + 1 if fields[0] == "S" and ticks > 10 else 0
+
+
 def test_ctrl_c_is_one_line(memos: Memos) -> None:
     add(memos, "something")
     process = subprocess.Popen(command("add", "-", "--user", "mara"), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(1.5)  # it is reading stdin by then; earlier would only hit the start of Python
+    wait_until_it_waits(process.pid)  # for stdin; earlier would only hit the start of Python
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
