@@ -47,7 +47,7 @@ $(UV) pip install --python $(1) --constraints constraints.txt --build-constraint
 touch $(1)/.installed
 endef
 
-.PHONY: help demo test test-fast test-versions check format bench docs constraints clean distclean install
+.PHONY: help demo test test-neo4j-5 test-fast test-versions check format bench docs constraints clean distclean install
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -55,8 +55,11 @@ help: ## List the targets
 demo: $(DEMO_VENV)/.installed ## Show memory working on a real conversation (no key, no network after set-up)
 	@$(DEMO_VENV)/bin/python cookbook/demo.py
 
-test: check ## Run everything: the checks, all tests, all examples in docstrings
-	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+test: check ## Run everything: the checks, all tests (on Neo4j's newest line), all examples in docstrings
+	$(BIN)/pytest -n $(WORKERS) -m 'not neo4j_5' $(TESTS)
+
+test-neo4j-5: .venv/.installed ## Run the tests of the Neo4j store on the long-term line too
+	$(BIN)/pytest -n $(WORKERS) -m neo4j_5 $(TESTS)
 
 test-fast: .venv/.installed ## Run the tests that need no server, GPU or network and are not slow
 	$(BIN)/pytest -n $(WORKERS) -m '$(UNMARKED)' $(TESTS)

@@ -42,6 +42,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.stash[RUN].end()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what runs on the long-term line of Neo4j alone, so that a run can leave it to another one."""
+    names = getattr(item, "fixturenames", ())
+    chosen = getattr(item, "callspec", None)
+    is_chosen = chosen is not None and chosen.params.get("neo4j_uris") == LONG_TERM
+    if is_chosen or ("neo4j_5_uri" in names and "neo4j_uri" not in names):
+        item.add_marker("neo4j_5")
+
+
 @pytest.hookimpl(trylast=True)  # after deselection, so that nothing is looked for on behalf of tests that do not run
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with a reason, marked tests that cannot run here."""
