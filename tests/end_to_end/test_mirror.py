@@ -376,7 +376,7 @@ def test_a_server_that_is_killed_and_comes_back_is_followed_on(
             scribe.add(f"written while it was away {number}")  # the source never waits
         wait_until(lambda: told[-1].retries > 0)
         server.restart()
-        wait_until(lambda: told[-1].position == 24 and told[-1].lag == 0, seconds=300)
+        wait_until(lambda: told[-1].position == 24 and told[-1].lag == 0, seconds=900)
     finally:
         stop.set()
         following.join()

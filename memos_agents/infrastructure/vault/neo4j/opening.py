@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import os
 import threading
 from dataclasses import dataclass
@@ -141,6 +142,9 @@ def _key(address: Address, auth: tuple[str, str] | None) -> tuple[object, ...]:
 
 
 def _make_driver(address: Address, auth: tuple[str, str] | None) -> neo4j.Driver:
+    wire = logging.getLogger("neo4j.io")  # at DEBUG the driver logs what is sent: memories, word for word
+    if wire.level == logging.NOTSET:
+        wire.setLevel(logging.INFO)
     return neo4j.GraphDatabase.driver(
         address.uri,
         auth=auth,
