@@ -164,13 +164,17 @@ def test_a_launcher_that_is_killed_leaves_a_server_that_is_known(place: Path) ->
 
 
 def test_an_interrupted_start_is_taken_back(place: Path) -> None:
-    with subprocess.Popen(launcher(place), env=dict(ENVIRON), stderr=subprocess.DEVNULL) as asking:
-        while process.written_pid(place) is None:
-            assert asking.poll() is None
-            time.sleep(0.02)
-        pid = process.written_pid(place)
-        time.sleep(0.3)  # now it waits for the database
-        asking.send_signal(signal.SIGINT)
+    for _ in range(5):
+        with subprocess.Popen(launcher(place), env=dict(ENVIRON), stderr=subprocess.DEVNULL) as asking:
+            while process.written_pid(place) is None:
+                assert asking.poll() is None
+                time.sleep(0.02)
+            pid = process.written_pid(place)
+            time.sleep(0.3)  # now it waits for the database
+            asking.send_signal(signal.SIGINT)
+        if asking.returncode != 0:
+            break
+        down(place, environ=ENVIRON)  # on a loaded machine it can be ready before we look
     assert asking.returncode != 0
     deadline = time.monotonic() + 120
     while status(place, environ=ENVIRON).state != "stopped" or process.carries(pid or 0, "memos.server"):

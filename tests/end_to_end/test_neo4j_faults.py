@@ -104,7 +104,7 @@ def test_a_server_killed_in_the_middle_of_commits_loses_nothing_acknowledged(
 
 
 def test_clients_wait_for_a_server_that_restarts_and_finish(fault_servers: Callable[..., FaultServer]) -> None:
-    server, store = fault_servers(), secrets.token_hex(6)
+    server, store, before = fault_servers(), secrets.token_hex(6), len(DRIVERS)
     vaults = [Neo4jVault(server.uri, store=store) for _ in range(2)]
     scribe = Scribe(vaults[0])
     commits = [
@@ -142,7 +142,7 @@ def test_clients_wait_for_a_server_that_restarts_and_finish(fault_servers: Calla
     assert vaults[0].verify() == []
     for vault in vaults:
         vault.close()
-    assert len(DRIVERS) == 0
+    assert len(DRIVERS) == before
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +162,7 @@ LOGIN = ("neo4j", "swordfish-1")
 
 
 def test_a_login_opens_and_a_wrong_one_does_not(guarded: str) -> None:
+    before = len(DRIVERS)
     with MemOS.open(guarded, auth=LOGIN, embedder="none") as memos:
         memos.add("I moved to Lisbon.", user_id="mara")
         assert [hit.cube.text for hit in memos.search("Lisbon", user_id="mara")] == ["I moved to Lisbon."]
@@ -169,7 +170,7 @@ def test_a_login_opens_and_a_wrong_one_does_not(guarded: str) -> None:
         with pytest.raises(AccessDenied, match="auth=") as caught:
             MemOS.open(guarded, auth=wrong, embedder="none")
         assert "swordfish" not in f"{caught.value!r}{caught.value.__cause__!r}"
-    assert len(DRIVERS) == 0
+    assert len(DRIVERS) == before
 
 
 def test_the_environments_login_is_used(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
