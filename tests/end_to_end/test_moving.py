@@ -19,7 +19,7 @@ pytest.importorskip("neo4j", reason="needs the Neo4j driver: pip install 'memos-
 from memos_agents.cube.memcube import MemCube
 from memos_agents.cube.payload import ArtefactPayload, MemoryType
 from memos_agents.cube.scope import Scope
-from memos_agents.errors import IntegrityError, InvalidRequest, NotFound
+from memos_agents.errors import BackendUnavailable, IntegrityError, InvalidRequest, NotFound
 from memos_agents.infrastructure.exchange.comparing import digest_of
 from memos_agents.infrastructure.exchange.moving import STEPS, abandon_move, move_tenant
 from memos_agents.infrastructure.provenance.values import Derivation, Relation, RelationKind
@@ -107,6 +107,8 @@ def is_closed(route: Route, tenant: str) -> bool:
         write(vault, "written at the wrong place")
     except InvalidRequest:
         return True
+    except BackendUnavailable as error:  # it is on its way: whoever asks its router again finds it
+        return "router" in str(error)
     finally:
         vault.close()
     return False

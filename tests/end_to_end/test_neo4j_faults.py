@@ -103,6 +103,21 @@ def test_a_server_killed_in_the_middle_of_commits_loses_nothing_acknowledged(
         vault.close()
 
 
+def test_all_who_open_an_empty_database_at_once_get_a_store(fault_servers: Callable[..., FaultServer]) -> None:
+    server, barrier = fault_servers(), threading.Barrier(6)
+
+    def begin(number: int) -> int:
+        barrier.wait()
+        vault = Neo4jVault(server.uri, store=f"store-{number % 2}")
+        try:
+            return Scribe(vault, seed=number).commit().seq
+        finally:
+            vault.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(begin, range(6))) == [1, 1, 2, 2, 3, 3]
+
+
 def test_clients_wait_for_a_server_that_restarts_and_finish(fault_servers: Callable[..., FaultServer]) -> None:
     server, store, before = fault_servers(), secrets.token_hex(6), len(DRIVERS)
     vaults = [Neo4jVault(server.uri, store=store) for _ in range(2)]

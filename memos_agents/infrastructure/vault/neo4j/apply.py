@@ -19,7 +19,14 @@ from memos_agents.infrastructure.vault.commit import Commit, CommitResult, Tombs
 from memos_agents.infrastructure.vault.duplicates import redirect
 from memos_agents.infrastructure.vault.neo4j import cypher
 from memos_agents.infrastructure.vault.neo4j.cascade import Cascade
-from memos_agents.infrastructure.vault.neo4j.checks import check, check_lease, find_duplicates, lookups, refs_of
+from memos_agents.infrastructure.vault.neo4j.checks import (
+    check,
+    check_lease,
+    check_writable,
+    find_duplicates,
+    lookups,
+    refs_of,
+)
 from memos_agents.infrastructure.vault.neo4j.drafting import draft_commit, new_rows
 from memos_agents.infrastructure.vault.neo4j.erasing import erase
 from memos_agents.infrastructure.vault.neo4j.link import Tx
@@ -67,10 +74,7 @@ class Applier:
             return self._last[1]  # the connection was lost while the server was committing, and it did
         if found.first is not None:
             return _repeated(found.first)
-        if found.tail.mirror_of is not None:
-            raise InvalidRequest(
-                f"tenant {self._tenant!r} here is a mirror of another store, which alone may change it; write there"
-            )
+        check_writable(found.tail.mirror_of, self._tenant)
         started_us = to_microseconds(utc(commit.activity.started_at, what="started_at"))
         check_lease(commit.lease, found.lease, started_us)
         if found.op is not None or found.op_seq is not None or row[1]:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from memos_agents.cube.memcube import VersionRef
-from memos_agents.cube.moment import from_microseconds
 from memos_agents.cube.payload import ArtefactPayload
 from memos_agents.cube.state import MemoryState
-from memos_agents.errors import InvalidRequest, NotFound, VersionConflict
+from memos_agents.errors import BackendUnavailable, InvalidRequest, NotFound, VersionConflict
 from memos_agents.infrastructure.vault.commit import Commit, Lease
 from memos_agents.infrastructure.vault.neo4j.working import Found, KnownCube, place_of, same_of
 from memos_agents.infrastructure.vault.rules import check_commit, cubes_named
+
+ON_ITS_WAY = ("moving:", "moved:")
+"""How the mark of a tenant begins that a move has sealed."""
 
 
 def lookups(commit: Commit, tenant: str, hashes: Sequence[str]) -> dict[str, Any]:
@@ -91,6 +93,15 @@ def require_blobs(payload: ArtefactPayload, has_blob: Callable[[str], bool]) -> 
             )
 
 
+def check_writable(mirror_of: str | None, tenant: str) -> None:
+    """Raise where only somebody else may write: the tenant follows another store, or moves to another place."""
+    if mirror_of is None:
+        return
+    if mirror_of.startswith(ON_ITS_WAY):
+        raise BackendUnavailable(f"tenant {tenant!r} moves or has moved; open it again through its router and retry")
+    raise InvalidRequest(f"tenant {tenant!r} here is a mirror of another store, which alone may change it; write there")
+
+
 def check_lease(lease: Lease | None, held: Sequence[Any] | None, now_us: int) -> None:
     """Raise `VersionConflict` unless the lease, if any is asked for, is still held at `now_us`."""
     if lease is None:
@@ -99,11 +110,6 @@ def check_lease(lease: Lease | None, held: Sequence[Any] | None, now_us: int) ->
         raise VersionConflict(
             f"the lease {lease.name!r} of {lease.owner!r} is no longer held; take it again and retry", lease=lease.name
         )
-
-
-def held_until(expires_us: int) -> str:
-    """A lease's end, to be told."""
-    return from_microseconds(expires_us).isoformat()
 
 
 def _check_keys(found: Found, commit: Commit) -> None:

@@ -23,6 +23,13 @@ SET t._lock = $op
 RETURN t.seq, t.epoch, coalesce(t.spaces, 0)
 """
 """Take the tenant's lock; the tenant is made if it is new."""
+COUNT_ONCE: Final[LiteralString] = """
+MATCH (t:Tenant {id: $tenant})
+WHERE t.mirror_of IS NULL AND (t.used_op IS NULL OR t.used_op <> $op)
+SET t.used_op = $op
+RETURN t.id
+"""
+"""Under the lock: nothing where the uses of this try are counted already, or another store counts them."""
 SET_SNAPSHOT: Final[LiteralString] = """
 MERGE (s:Snapshot {tenant: $tenant, name: $name}) SET s.seq = $seq, s.at_us = $at_us
 """

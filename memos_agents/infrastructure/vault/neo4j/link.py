@@ -6,6 +6,7 @@ is read `whole` therefore takes the tenant's lock first, as every writer does, i
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 import time
@@ -171,14 +172,26 @@ class Link:
             session.run(statement, {**parameters, "tenant": self._stored}).consume()
 
     def define(self, statement: LiteralString, /) -> None:
-        """Run a statement about the schema. That another process was faster is success: both wanted the same."""
+        """Run a statement about the schema. That another process was faster is success: both wanted the same.
+
+        Processes that define at once are deadlocked by the server, all but one of them; the others try again.
+        """
         self._check_open()
-        with self.translated(), self._session(neo4j.WRITE_ACCESS) as session:
-            try:
-                session.run(statement).consume()
-            except exceptions.ClientError as error:
-                if "AlreadyExists" not in (error.code or ""):
-                    raise
+        end = time.monotonic() + RETRY_SECONDS
+        with self.translated():
+            while True:
+                try:
+                    with self._session(neo4j.WRITE_ACCESS) as session:
+                        session.run(statement).consume()
+                        return
+                except exceptions.ClientError as error:
+                    if "AlreadyExists" not in (error.code or ""):
+                        raise
+                    return
+                except exceptions.TransientError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(random.uniform(0.05, 0.3))  # noqa: S311  # apart from the others, not secret
 
     def rows_outside(self, statement: LiteralString, /, **parameters: object) -> list[list[Any]]:
         """Read what belongs to no tenant: indexes and the schema's version."""

@@ -152,6 +152,8 @@ def _make_driver(address: Address, auth: tuple[str, str] | None) -> neo4j.Driver
         connection_timeout=CONNECT_SECONDS,
         connection_acquisition_timeout=ACQUIRE_SECONDS,
         max_transaction_retry_time=RETRY_SECONDS,
+        initial_retry_delay=0.1,  # the driver's own steps would wait 32 s for a server that is back after 33
+        retry_delay_multiplier=1.2,
         max_connection_pool_size=MAX_CONNECTIONS,
         liveness_check_timeout=30.0,
         keep_alive=True,

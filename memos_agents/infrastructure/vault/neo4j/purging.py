@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from memos_agents.errors import InvalidRequest, VersionConflict
 from memos_agents.infrastructure.vault.neo4j import cypher_routing as cypher
+from memos_agents.infrastructure.vault.neo4j.checks import ON_ITS_WAY
 from memos_agents.infrastructure.vault.neo4j.link import Link
 
 GONE = "gone"
 """Seals a tenant that is being deleted for good."""
-_ON_ITS_WAY = ("moving:", "moved:")
 
 
 def purge(link: Link, mark: str) -> None:
@@ -37,7 +37,7 @@ def purge_for_good(link: Link) -> None:
     if row is None:
         return
     was = row[0]
-    if was is not None and was != GONE and was.startswith(_ON_ITS_WAY):
+    if was is not None and was != GONE and was.startswith(ON_ITS_WAY):
         raise InvalidRequest(f"tenant {link.tenant!r} is moving; finish or abandon the move")
     if was in (None, GONE):
         sealed = link.write(lambda tx: tx.one(cypher.SEAL, op=tx.op, mark=GONE))

@@ -19,7 +19,7 @@ from memos_agents.infrastructure.vault.neo4j import cypher as commits
 from memos_agents.infrastructure.vault.neo4j import cypher_beside, spaces
 from memos_agents.infrastructure.vault.neo4j import cypher_transfer as cypher
 from memos_agents.infrastructure.vault.neo4j.apply import activity_values, repeats
-from memos_agents.infrastructure.vault.neo4j.checks import check_lease, lookups, require_blobs
+from memos_agents.infrastructure.vault.neo4j.checks import check_lease, check_writable, lookups, require_blobs
 from memos_agents.infrastructure.vault.neo4j.comparing import Comparison
 from memos_agents.infrastructure.vault.neo4j.drafting import cube_values, head_values, vector_name, version_values
 from memos_agents.infrastructure.vault.neo4j.link import Tx
@@ -44,10 +44,7 @@ def restore(tx: Tx, tenant: str, load: Load, commit: Commit, has_blob: Callable[
         return _counted_before(tx, commit, counts)  # the connection was lost while the server was committing
     if found.first is not None:
         return counts
-    if found.tail.mirror_of is not None:
-        raise InvalidRequest(
-            f"tenant {tenant!r} here is a mirror of another store, which alone may change it; load the records there"
-        )
+    check_writable(found.tail.mirror_of, tenant)
     started_us = to_microseconds(utc(commit.activity.started_at, what="started_at"))
     check_lease(commit.lease, found.lease, started_us)
     if row[1]:

@@ -325,7 +325,9 @@ class Neo4jVault(Following, LargeScopes):
 
     def _flush(self, tx: Tx) -> None:
         tx.run(cypher_beside.ENTER, op=tx.op)
-        tx.run(cypher.USE, rows=[list(row) for row in self._uses.take(tx.op)])
+        rows = [list(row) for row in self._uses.take(tx.op)]
+        if tx.one(cypher_beside.COUNT_ONCE, op=tx.op) is not None:
+            tx.run(cypher.USE, rows=rows)
 
     def _spooled(self, lines: Callable[[Tx], Iterable[Record]]) -> Iterator[Record]:
         """Read all at once, to a file without a name, so that nobody waits for a slow consumer."""

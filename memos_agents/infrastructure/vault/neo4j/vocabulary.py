@@ -167,6 +167,7 @@ LABELS: Final[Mapping[str, Label]] = {
             "scrubbed_seq": "last erasure whose payload bytes are deleted",
             "_lock": "the call that wrote last",
             "mirror_of": "the store that alone may write here",
+            "used_op": "the last call that counted uses, so that it counts once if its connection breaks",
             "mirrored": "how far that store has been followed",
             "near_seq": "up to which commit the index of large scopes is complete",
             "near_us": "when that commit was",
