@@ -31,7 +31,7 @@ class Sizes:
     """How much of everything."""
 
     batches: tuple[tuple[int, int], ...] = ((1, 200), (10, 60), (100, 30), (1_000, 12))
-    users: int = 200
+    warm_up: int = 120
     scoped: int = 100_000
     scopes: tuple[int, ...] = (10_000, 100_000)
     searches: int = 200
@@ -40,7 +40,7 @@ class Sizes:
     descendants: int = 100_000
 
 
-QUICK = Sizes(((1, 10), (10, 4), (100, 3)), 20, 1_000, (500,), 10, 2_000, 10, 500)
+QUICK = Sizes(((1, 10), (10, 4), (100, 3)), 1, 1_000, (500,), 10, 2_000, 10, 500)
 
 
 class Maker:
@@ -107,14 +107,23 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def upserts(vault: MemVault, sizes: Sizes, *, with_vectors: bool) -> dict[str, dict[str, float]]:
-    """Commits of 1, 10, 100, 1,000 cubes with version, activity and a derivation each; the first two are warm-up."""
+    """Commits of 1, 10, 100, 1,000 cubes with version, activity and a derivation each, to a warm server."""
     found = {}
     maker = Maker(5 if with_vectors else 6)
     for size, repeats in sizes.batches:
-        commits = [maker.commit(size, with_vectors=with_vectors) for _ in range(repeats + 2)]
+        commits = (maker.commit(size, with_vectors=with_vectors) for _ in range(repeats + 2))
         seconds = [timed(lambda commit=commit: vault.commit(commit)) for commit in commits][2:]
         found[str(size)] = {"per_second": round(size / statistics.median(seconds)), **percentiles(seconds)}
     return found
+
+
+def warmed(vault: MemVault, maker: Maker, sizes: Sizes) -> dict[str, float]:
+    """Commits of 1,000 until the server's compiler has settled; the rate of the first ten, that of a cold server."""
+    seconds = []
+    for number in range(sizes.warm_up):
+        commit = maker.commit(1_000, with_vectors=number % 2 == 1)
+        seconds.append(timed(lambda commit=commit: vault.commit(commit)))  # type: ignore[misc]
+    return {"per_second": round(1_000 / statistics.median(seconds[:10]))}
 
 
 def spread(vault: MemVault, maker: Maker, count: int, users: int) -> None:

@@ -28,7 +28,7 @@ class Cascade:
         stale: set[VersionRef] = set()
         if draft.superseded or draft.ends:
             stale.update(self.mark([*draft.superseded, *draft.ends]))
-        if draft.edges:
+        if draft.edges and not draft.is_settled:
             stale.update(self._mark_new(list(dict.fromkeys(derived for derived, _, _ in draft.edges))))
         if draft.lifts:
             stale -= self._judge_below(draft.lifts)

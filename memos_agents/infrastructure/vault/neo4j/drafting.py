@@ -60,6 +60,9 @@ def draft_commit(found: Found, commit: Commit, bodies: Sequence[str], hashes: Se
         else:
             draft.evidence.append((edge.derived, edge.source, edge.kind))
         draft.effects.append(chain.derived(str(edge.derived), str(edge.source), edge.kind))
+    draft.is_settled = not (draft.superseded or draft.ends or draft.lifts) and all(
+        _is_fresh(found.cubes[source.cube_id], source) for _, source, _ in draft.edges
+    )
     _relate(draft, found, commit)
     draft.touched -= {cube_id for cube_id, known in found.cubes.items() if known.is_new}
     return draft
@@ -176,6 +179,11 @@ def _invalidate(draft: Draft, known: KnownCube, ref: VersionRef, *, is_lifted: b
     draft.touched.add(ref.cube_id)
     draft.effects.append((chain.lifted if is_lifted else chain.ended)(str(ref)))
     draft.note("lifted" if is_lifted else "invalidated", [ref.cube_id, ref.version])
+
+
+def _is_fresh(known: KnownCube, ref: VersionRef) -> bool:
+    """Whether a version is a head that is believed and not stale."""
+    return ref.version == known.head.version and known.head.is_believed and not known.is_stale
 
 
 def _relate(draft: Draft, found: Found, commit: Commit) -> None:

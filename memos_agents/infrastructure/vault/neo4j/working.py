@@ -146,6 +146,8 @@ class Draft:
     superseded: list[VersionRef] = field(default_factory=list)
     """Heads that were believed, or not, and have a successor now."""
     edges: list[tuple[VersionRef, VersionRef, str]] = field(default_factory=list)
+    is_settled: bool = False
+    """Whether it is known already that none of `edges` makes anything stale."""
     evidence: list[tuple[VersionRef, str, str]] = field(default_factory=list)
     closed: list[tuple[str, str, str]] = field(default_factory=list)
     opened: dict[tuple[str, str, str], str] = field(default_factory=dict)
