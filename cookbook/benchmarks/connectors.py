@@ -8,7 +8,8 @@ Stores of LangGraph are filled in batches and then asked one call at a time; eve
 (`HashEmbedder`, 384 dimensions) as its index, so that what is compared is the store. Retrievers of LangChain get the
 conversations of LoCoMo and its questions; all use the built-in model, whose vectors are made before the clock starts
 (the time to embed is in "add"). A put of ours is durable (one fsync) and writes text index, vectors, provenance and
-log; upstream's in-memory store keeps an object in a dictionary. CPU is user + system time of the process.
+log; upstream's in-memory store keeps an object in a dictionary. CPU is user + system time of the process. What is
+installed of mem0ai, langgraph-checkpoint-sqlite and langchain-chroma is compared too.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ def store_table(timed: Sequence[langgraph.Timed]) -> Table:
     for row in timed:
         table.add_column(row.store, justify="right")
     for operation in timed[0].wall:
-        table.add_row(operation, *(f"{row.wall[operation]:.3f} ({row.cpu[operation]:.3f})" for row in timed))
+        cells = (
+            f"{row.wall[operation]:.3f} ({row.cpu[operation]:.3f})" if operation in row.wall else "" for row in timed
+        )
+        table.add_row(operation, *cells)
     return table
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -86,6 +87,13 @@ def _retrievers(case: Case, memos: MemOS, model: Remembered) -> list[tuple[str, 
     upstream = InMemoryVectorStore(model)
     upstream.add_documents(documents)
     made.append(("InMemoryVectorStore", partial(upstream.similarity_search, k=DEPTH), time.process_time() - begun))
+    if find_spec("langchain_chroma"):
+        from langchain_chroma import Chroma  # type: ignore[import-not-found,unused-ignore]
+
+        begun = time.process_time()
+        chroma = Chroma(case.name, model, collection_metadata={"hnsw:space": "cosine"})  # in memory
+        chroma.add_documents(documents)
+        made.append(("Chroma", partial(chroma.similarity_search, k=DEPTH), time.process_time() - begun))
     begun = time.process_time()
     ours = MemOSVectorStore(memos, model, user_id=case.name, collection="vectors")
     ours.add_documents(documents)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +17,6 @@ from pydantic import Field
 
 from memos_agents import MemOS
 from memos_agents.testing import FixedClock, HashEmbedder
-
-TARGETS = [":memory:", "file"]  # a line for each backend that every front must work on
-
-
-@pytest.fixture(params=TARGETS)
-def store_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """What to pass to `MemOS.open`."""
-    return str(tmp_path / "memos.db") if request.param == "file" else str(request.param)
 
 
 @pytest.fixture

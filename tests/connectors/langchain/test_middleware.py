@@ -27,7 +27,7 @@ from langgraph.types import Command
 from memos_agents import AsyncMemOS, InvalidRequest, MemOS, Scope
 from memos_agents.connectors.langchain import MemOSMiddleware
 from memos_agents.connectors.langgraph import MemOSStore
-from memos_agents.interface.recall import PREAMBLE
+from memos_agents.interface.quoting import PREAMBLE
 
 
 @dataclass

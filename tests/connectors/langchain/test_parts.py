@@ -25,7 +25,7 @@ from memos_agents.connectors.langchain import (
     MemOSVectorStore,
     memory_tools,
 )
-from memos_agents.interface.recall import PREAMBLE
+from memos_agents.interface.quoting import PREAMBLE
 from memos_agents.testing import HashEmbedder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,6 @@ pytest.importorskip("langgraph.store.base", reason="needs memos-agents[langgraph
 
 from memos_agents import MemOS
 from memos_agents.testing import FixedClock, HashEmbedder
-
-TARGETS = [":memory:", "file"]  # a line for each backend that every front must work on
-
-
-@pytest.fixture(params=TARGETS)
-def store_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """What to pass to `MemOS.open`."""
-    return str(tmp_path / "memos.db") if request.param == "file" else str(request.param)
 
 
 @pytest.fixture

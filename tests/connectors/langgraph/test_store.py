@@ -22,7 +22,7 @@ from memos_agents import AsyncMemOS, InvalidRequest, InvalidTransition, MemOS, M
 from memos_agents.connectors.langgraph import MemOSStore, quoted
 from memos_agents.errors import IncompatibleModel
 from memos_agents.infrastructure.vault.commit import Commit
-from memos_agents.interface.recall import PREAMBLE
+from memos_agents.interface.quoting import PREAMBLE
 from memos_agents.interface.store import Store
 from memos_agents.testing import FixedClock, HashEmbedder
 

@@ -13,7 +13,7 @@ from llama_index.core.utils import get_tokenizer
 
 from memos_agents import AsyncMemOS, InvalidRequest, MemOS, Scope
 from memos_agents.connectors.llama_index import MemOSChatStore, MemOSEmbedding, MemOSMemoryBlock, MemOSVectorStore
-from memos_agents.interface.recall import PREAMBLE, quote
+from memos_agents.interface.quoting import PREAMBLE, quote
 
 
 def user(text: str, **kwargs: object) -> ChatMessage:

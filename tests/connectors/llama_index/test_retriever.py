@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from memos_agents import AsyncMemOS, InvalidRequest, MemOS, Scope
 from memos_agents.connectors.llama_index import MemOSMemory, MemOSRetriever
 from memos_agents.connectors.llama_index.nodes import RecalledNode
-from memos_agents.interface.recall import PREAMBLE, quote
+from memos_agents.interface.quoting import PREAMBLE, quote
 
 
 def texts(found: list[NodeWithScore]) -> list[str]:

@@ -7,22 +7,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memos_agents import MemOS
 from memos_agents.testing import HashEmbedder
-
-STORES = ("memory", "file")
-"""One name for each kind of store; another kind is one more name here and one more line in `store_target`."""
-
-
-@pytest.fixture(params=STORES)
-def store_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a fresh, empty store opens."""
-    return {"memory": ":memory:", "file": str(tmp_path / "memos.db")}[request.param]
 
 
 @pytest.fixture
