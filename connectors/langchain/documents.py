@@ -11,7 +11,8 @@ from memos_agents.cube.memcube import MemCube
 from memos_agents.cube.moment import iso
 from memos_agents.cube.scope import Scope
 from memos_agents.interface.nearest import scope_of
-from memos_agents.interface.recall import AnySync, quote, source_of
+from memos_agents.interface.quoting import quote, source_of
+from memos_agents.interface.recall import AnySync
 from memos_agents.interface.results import Hit
 
 ABOUT = "memos"

@@ -17,7 +17,8 @@ from memos_agents.connectors.langchain.identity import Identities, Identity
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import InvalidRequest, InvalidTransition, NotFound, VersionConflict
 from memos_agents.infrastructure.provenance.values import Agent
-from memos_agents.interface.recall import AnyMemOS, on_thread, quoted_json, told, tool_answer
+from memos_agents.interface.quoting import quoted_json
+from memos_agents.interface.recall import AnyMemOS, on_thread, told, tool_answer
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,8 @@ from langgraph.store.base import Item
 
 from memos_agents.connectors.langgraph.everything import is_everything
 from memos_agents.cube.canonical import checked_mapping
-from memos_agents.interface.recall import MAX_TOKENS, estimate_tokens, framed, quoted_json
+from memos_agents.interface.quoting import framed, quoted_json
+from memos_agents.interface.recall import MAX_TOKENS, estimate_tokens
 
 
 def quoted(

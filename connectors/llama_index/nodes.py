@@ -15,8 +15,9 @@ from memos_agents.connectors.llama_index.storable import exact_json, storable_fi
 from memos_agents.cube.canonical import JSON
 from memos_agents.cube.memcube import MemCube
 from memos_agents.errors import InvalidRequest
+from memos_agents.interface.quoting import source_of
 from memos_agents.interface.reader import MAX_TEXT_CHARACTERS
-from memos_agents.interface.recall import render, source_of
+from memos_agents.interface.recall import render
 from memos_agents.interface.results import Hit
 
 CONTENT = "_node_content"

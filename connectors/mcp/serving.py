@@ -19,7 +19,7 @@ from memos_agents.connectors.mcp.tools import TOOLS, Fields, ToolSpec, told
 from memos_agents.connectors.mcp.whose import ScopeOf, Whose, whose_of
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import MemOSError, NotFound
-from memos_agents.interface import recall
+from memos_agents.interface import quoting, recall
 from memos_agents.interface.views import ScopedMemOS
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _tool(spec: ToolSpec, whose: Whose) -> Tool:
         except MemOSError as error:
             hint = " (the same call may succeed later)" if error.retryable else ""
             raise ToolError(f"{error}{hint}") from error
-        text = TextContent(type="text", text=recall.quoted_json(value))
+        text = TextContent(type="text", text=quoting.quoted_json(value))
         return CallToolResult(content=[text], structured_content=cast("dict[str, Any]", value))
 
     _publish(call, spec.work, [*whose.parameters, *own], Annotated[CallToolResult, spec.returns])
@@ -114,7 +114,7 @@ def _add_resource(
     async def read(**arguments: Any) -> str:
         try:
             view = whose.pick(arguments)
-            return recall.quoted_json(await recall.on_thread(view, work, view.sync, arguments["id"]))
+            return quoting.quoted_json(await recall.on_thread(view, work, view.sync, arguments["id"]))
         except NotFound as error:
             raise ResourceNotFoundError(str(error)) from error
         except MemOSError as error:

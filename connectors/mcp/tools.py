@@ -17,7 +17,7 @@ from memos_agents.cube.canonical import JSON
 from memos_agents.cube.memcube import MemCube
 from memos_agents.cube.metadata import DEFAULT_COLLECTION
 from memos_agents.cube.moment import iso
-from memos_agents.interface import recall
+from memos_agents.interface import quoting, recall
 from memos_agents.interface.results import Hit
 from memos_agents.interface.views import ScopedMemOS
 
@@ -207,7 +207,7 @@ def memory_history(view: ScopedMemOS, id: Id) -> Fields:
         {**told(cube), "recorded_at": iso(cube.recorded_at), "is_current": cube.superseded_at is None}
         for cube in view.history(id)
     ]
-    return {"about": recall.PREAMBLE, "versions": versions}
+    return {"about": quoting.PREAMBLE, "versions": versions}
 
 
 def memory_provenance(
@@ -241,7 +241,7 @@ def memory_provenance(
     edges += [_edge("wasRevisionOf", newer, older) for newer, older in graph.revisions]
     edges += [_edge(each.kind.value, each.source_id, each.target_id) for each in graph.relations]
     return {
-        "about": recall.PREAMBLE,
+        "about": quoting.PREAMBLE,
         "root": str(graph.root),
         "entities": entities,
         "activities": activities,
@@ -290,7 +290,7 @@ TOOLS = (
 
 
 def _quoted(found: Iterable[Hit | MemCube]) -> Fields:
-    return {"about": recall.PREAMBLE, "memories": [told(entry) for entry in found]}
+    return {"about": quoting.PREAMBLE, "memories": [told(entry) for entry in found]}
 
 
 def _edge(kind: str, start: object, end: object) -> Fields:

@@ -19,7 +19,7 @@ from memos_agents.cube.memcube import MemCube
 from memos_agents.cube.metadata import DEFAULT_COLLECTION
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import InvalidRequest, MemOSError
-from memos_agents.interface import recall
+from memos_agents.interface import quoting, recall
 from memos_agents.interface.results import Hit
 from memos_agents.interface.views import ScopedMemOS
 
@@ -186,10 +186,10 @@ class MemoryTools:
         """
         try:
             call = self._checked(name, arguments)
-            return recall.quoted_json(call.run(self.views.sync))
+            return quoting.quoted_json(call.run(self.views.sync))
         except MemOSError as error:
             told: dict[str, JSON] = {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
-            return recall.quoted_json({"error": told})
+            return quoting.quoted_json({"error": told})
 
     async def ahandle_tool_call(self, name: str, arguments: str | Mapping[str, object] | None) -> str:
         """As `handle_tool_call`, without blocking the event loop."""
@@ -265,7 +265,7 @@ def _function(name: str) -> dict[str, Any]:
 
 
 def _quoted(found: list[Hit] | list[MemCube]) -> dict[str, JSON]:
-    return {"about": recall.PREAMBLE, "memories": [_told(entry) for entry in found]}
+    return {"about": quoting.PREAMBLE, "memories": [_told(entry) for entry in found]}
 
 
 def _told(found: Hit | MemCube) -> dict[str, JSON]:

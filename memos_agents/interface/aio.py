@@ -161,6 +161,9 @@ class AsyncFront(Generic[F]):
     unfreeze = _mirrored(Front.unfreeze)
     erase = _mirrored(Front.erase)
     undo = _mirrored(Front.undo)
+    model = _mirrored(Front.model)
+    prompt = _mirrored(Front.prompt)
+    migrate = _mirrored(Front.migrate)
 
 
 class AsyncScopedMemOS(AsyncFront[ScopedMemOS]):

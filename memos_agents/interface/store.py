@@ -55,6 +55,8 @@ class Store:
         self.ids = ids or IdSource()
         self.tenant = vault.tenant
         self.is_closed = False
+        self.on_erase: list[Callable[[], None]] = []
+        """What to call when something was erased: whoever keeps derived content in memory drops it."""
         self.resemblance = Resemblance()
         self._planner = vault if isinstance(vault, SupportsPlanning) else None
         self.searcher: Searchable | None = vault if isinstance(vault, SupportsSearch) else None

@@ -8,13 +8,14 @@ from memos_agents.interface import arguments
 from memos_agents.interface.adding import Adding
 from memos_agents.interface.arranging import Arranging
 from memos_agents.interface.finding import Finding
+from memos_agents.interface.forms import Forms
 from memos_agents.interface.reading import Reading
 from memos_agents.interface.revising import Revising
 from memos_agents.interface.store import Store
 
 
-class Front(Adding, Finding, Reading, Revising, Arranging):
-    """Add, find, read, revise, arrange, and hand out views."""
+class Front(Adding, Finding, Reading, Revising, Arranging, Forms):
+    """Add, find, read, revise, arrange, change the form, and hand out views."""
 
     def scoped(
         self,

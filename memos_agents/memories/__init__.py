@@ -1,5 +1,6 @@
 """The three forms of memory: how a payload becomes bytes and enters a model.
 
-Plaintext needs nothing from here yet; activation (KV caches) and parametric (LoRA) memory come with later releases and
-are the only place, with `models`, that may import torch.
+Plaintext needs nothing from here. `activation` is keys and values with a manifest (packed by `kv_codec`, kept in memory
+by `prefix_cache`); parametric memory (LoRA) comes with a later release. With `models` the only place that may import
+torch.
 """

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from memos_agents import AsyncMemOS, InvalidRequest, MemCube, MemOS, Scope
 from memos_agents.cube.metadata import Descriptive, Governance
 from memos_agents.cube.payload import TextPayload
+from memos_agents.interface.quoting import PREAMBLE, quote
 from memos_agents.interface.recall import (
-    PREAMBLE,
     estimate_tokens,
     extended,
     fitting,
     fronts_of,
     on_thread,
-    quote,
     render,
     still_current,
     told,

@@ -1,0 +1,124 @@
+"""Keys and values as few bytes: exact, int8 or int4.
+
+Asymmetric quantization with a float16 scale and offset a group. Keys are grouped along tokens, channel by channel,
+because their outliers lie in few channels; values along channels, token by token (KIVI, arXiv:2402.02750, 3.2).
+In int4 the first four tokens stay exact: they are attention sinks and hold the outliers, which halves the divergence.
+Bytes a token of SmolLM2-135M (11,520 values): exact 46,080 in float32, int8 12,240, int4 7,200 and 4 tokens more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from memos_agents.errors import IncompatibleModel, InvalidRequest
+
+if TYPE_CHECKING:
+    import torch
+
+    from memos_agents.models.huggingface import Layers
+
+Precision: TypeAlias = Literal["exact", "int8", "int4"]
+PRECISIONS: Final[tuple[str, ...]] = get_args(Precision)
+KEY_GROUP: Final[Mapping[str, int]] = {"int8": 64, "int4": 32}
+"""Tokens."""
+VALUE_GROUP: Final[Mapping[str, int]] = {"int8": 64, "int4": 32}
+"""Channels; fewer where a head has fewer."""
+SINKS: Final[Mapping[str, int]] = {"int8": 0, "int4": 4}
+"""Tokens at the beginning that stay exact."""
+
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
+
+
+def pack(layers: Layers, precision: Precision) -> Tensors:
+    """Tensors to store, by name: `k.3` are the keys of layer 3; with `.scale` and `.low`, and `.sinks`, if packed."""
+    if precision not in PRECISIONS:
+        raise InvalidRequest(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    packed: Tensors = {}
+    for number, (keys, values) in enumerate(layers):
+        for name, tensor, axis in ((f"k.{number}", keys, 1), (f"v.{number}", values, 2)):
+            if precision == "exact":
+                packed[name] = tensor.contiguous().cpu()
+            else:
+                packed.update(_quantized(name, tensor.cpu(), axis, precision))
+    return packed
+
+
+def unpack(tensors: Mapping[str, torch.Tensor], precision: str, tokens: int, dtype: torch.dtype) -> Layers:
+    """The inverse of `pack`, in `dtype`. `IncompatibleModel` if a tensor is missing or has another shape."""
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+    while f"k.{len(layers)}" in tensors:
+        number = len(layers)
+        try:
+            found = [
+                tensors[name] if precision == "exact" else _restored(name, tensors, axis, precision, tokens, dtype)
+                for name, axis in ((f"k.{number}", 1), (f"v.{number}", 2))
+            ]
+        except (KeyError, RuntimeError) as error:
+            raise IncompatibleModel(
+                f"the stored keys and values of layer {number} are incomplete; make them again from the text",
+                field="tensors",
+            ) from error
+        if any(part.dim() != 3 or part.shape[1] != tokens for part in found):
+            raise IncompatibleModel(
+                f"the stored keys and values of layer {number} have shape {tuple(found[0].shape)}, not {tokens} tokens",
+                field="tensors",
+            )
+        layers.append((found[0], found[1]))
+    return layers
+
+
+def _quantized(name: str, tensor: torch.Tensor, axis: int, precision: str) -> Tensors:
+    import torch
+
+    sinks = min(SINKS[precision], tensor.shape[1])
+    packed: Tensors = {f"{name}.sinks": tensor[:, :sinks].contiguous()} if sinks else {}
+    rest = tensor[:, sinks:].float()
+    grouped = _grouped(rest, axis, precision)
+    top = 255 if precision == "int8" else 15
+    low = grouped.amin(-1, keepdim=True).half()
+    scale = ((grouped.amax(-1, keepdim=True) - low.float()) / top).clamp(min=1e-7).half()
+    scale = torch.where(scale == 0, torch.full_like(scale, 6e-8), scale)
+    whole = ((grouped - low.float()) / scale.float()).round().clamp(0, top).to(torch.uint8)
+    if precision == "int4":
+        flat = torch.nn.functional.pad(whole.flatten(-2), (0, whole.flatten(-2).shape[-1] % 2))
+        whole = flat[..., ::2] | (flat[..., 1::2] << 4)
+    return packed | {name: whole.contiguous(), f"{name}.scale": scale.squeeze(-1), f"{name}.low": low.squeeze(-1)}
+
+
+def _restored(
+    name: str, tensors: Mapping[str, torch.Tensor], axis: int, precision: str, tokens: int, dtype: torch.dtype
+) -> torch.Tensor:
+    import torch
+
+    whole, scale, low = tensors[name], tensors[f"{name}.scale"], tensors[f"{name}.low"]
+    sinks = min(SINKS[precision], tokens)
+    if precision == "int4":
+        pairs = torch.stack([whole & 15, whole >> 4], -1).flatten(-2)
+        count = scale.shape[-1]
+        group = (KEY_GROUP if axis == 1 else VALUE_GROUP)[precision]
+        size = pairs.shape[-1] // count if axis == 2 else group
+        whole = pairs[..., : count * size].reshape(*pairs.shape[:-1], count, size)
+    grouped = whole.float() * scale.float()[..., None] + low.float()[..., None]
+    flat = grouped.flatten(-2)
+    rest = flat.transpose(1, 2)[:, : tokens - sinks] if axis == 1 else flat
+    rest = rest.to(dtype)
+    return torch.cat([tensors[f"{name}.sinks"].to(dtype), rest], 1) if sinks else rest.contiguous()
+
+
+def _grouped(tensor: torch.Tensor, axis: int, precision: str) -> torch.Tensor:
+    """(heads, tokens, channels) as (…, groups, members): along tokens a channel at a time, or along channels."""
+    import torch
+
+    if axis == 2:
+        size = min(VALUE_GROUP[precision], tensor.shape[2])
+        if tensor.shape[2] % size:
+            size = tensor.shape[2]
+        return tensor.reshape(*tensor.shape[:2], tensor.shape[2] // size, size)
+    size = KEY_GROUP[precision]
+    by_channel = tensor.transpose(1, 2)
+    missing = -by_channel.shape[2] % size if by_channel.shape[2] else size
+    if missing:  # the last group is filled with its own last token, which widens no range
+        last = by_channel[..., -1:] if by_channel.shape[2] else by_channel.new_zeros(*by_channel.shape[:2], 1)
+        by_channel = torch.cat([by_channel, last.expand(*by_channel.shape[:2], missing)], 2)
+    return by_channel.reshape(*by_channel.shape[:2], by_channel.shape[2] // size, size)

@@ -1,0 +1,95 @@
+"""Fingerprints: everything about a local model that decides what its keys and values mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NO_ADAPTER: Final = "none"
+_SAYS_NOTHING: Final = frozenset(
+    {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_attn_implementation",
+     "attn_implementation", "quantization_config", "return_dict", "output_attentions", "output_hidden_states"}
+)  # fmt: skip
+_SAMPLE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """SHA-256 digests, and the dtype of the weights in memory. `adapter`: of the active LoRA adapters, or "none"."""
+
+    config: str
+    weights: str
+    tokenizer: str
+    template: str
+    dtype: str
+    adapter: str = NO_ADAPTER
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """One digest of all."""
+        return _digest(json.dumps(self.to_json(), sort_keys=True))
+
+    def differences(self, other: Mapping[str, object]) -> list[str]:
+        """The names of the fields in which stored values are not these."""
+        return [name for name, value in self.to_json().items() if other.get(name) != value]
+
+
+def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Fingerprint:
+    """Reads every weight: about 1 s a gigabyte."""
+    return Fingerprint(
+        config=_digest(json.dumps(_told(model.config.to_dict()), sort_keys=True, default=str)),
+        weights=weights_digest(model, sample=None),
+        tokenizer=_digest(_tokenizer_state(tokenizer)),
+        template=_digest(str(tokenizer.chat_template or "")),
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+
+
+def weights_digest(model: PreTrainedModel, *, sample: int | None = _SAMPLE) -> str:
+    """Of names, shapes and bytes of all tensors; of the first `sample` bytes of each: 2 ms for 272 tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        digest.update(_bytes_of(tensor, sample).data)
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor, sample: int | None) -> NDArray[np.uint8]:
+    import torch
+
+    flat = tensor.detach().reshape(-1)
+    if sample is not None:
+        flat = flat[: max(1, sample // flat.element_size())]
+    found: NDArray[np.uint8] = flat.contiguous().cpu().view(torch.uint8).numpy()
+    return found
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _told(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if name not in _SAYS_NOTHING
+    }
+
+
+def _tokenizer_state(tokenizer: Any) -> str:
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding"):  # settings of the last call, not of the vocabulary
+        state.pop(name, None)
+    return json.dumps(state, sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

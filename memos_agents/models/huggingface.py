@@ -1,0 +1,343 @@
+"""LocalModel: a causal language model of transformers in this process, whose key-value cache can be given and taken.
+
+Prompts are run in the segments that their tokens are cut into (`prompts.build`), one forward call each, whether or not
+some of them are cached; so what is injected gives the same logits, to the last bit, as what is computed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_agents.errors import IncompatibleModel, InvalidRequest
+from memos_agents.models import fingerprints, hub, prompts
+from memos_agents.models.prompts import Message, Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+Layers: TypeAlias = "Sequence[tuple[torch.Tensor, torch.Tensor]]"
+"""Keys and values of each layer, both of shape (key-value heads, tokens, head dimension), keys after RoPE."""
+
+_LOCKS: dict[str, threading.RLock] = {}
+_LOCKS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Keys and values of the first tokens of a prompt: of exactly these `ids`, from position 0, cut at these `ends`."""
+
+    ids: tuple[int, ...]
+    ends: tuple[int, ...]
+    layers: Layers
+
+
+@dataclass(slots=True)
+class Prefilled:
+    """A prompt that went through the model: the next token's logits (vocabulary,), and the cache to go on from."""
+
+    logits: torch.Tensor
+    cache: Any
+    tokens_reused: int
+    tokens_computed: int
+    kept: Held | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Seconds of wall clock. `tokens_reused` were taken from memory, `tokens_computed` went through the model."""
+
+    prefill_seconds: float
+    first_token_seconds: float
+    total_seconds: float
+    tokens_reused: int
+    tokens_computed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen: greedily unless `temperature` is above 0."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise InvalidRequest(
+                f"max_new_tokens ({self.max_new_tokens}) must be at least 1, temperature ({self.temperature}) at least "
+                f"0, top_p ({self.top_p}) above 0 and at most 1"
+            )
+
+
+@dataclass(slots=True)
+class Generated:
+    """What came out so far; complete when the iterator that filled it has ended."""
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    timings: Timings | None = None
+
+
+class LocalModel:
+    """One model with its tokenizer. Calls from any thread; those on one device take turns."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str = "") -> None:
+        """Take a loaded `transformers` model as it is; reads all weights once for the fingerprint."""
+        if model.config.is_encoder_decoder:
+            raise InvalidRequest("encoder-decoder models have no cache that memory could be put in")
+        self.model: Any = model.eval()
+        self.tokenizer: Any = tokenizer
+        self.name = name or str(model.config.name_or_path or type(model).__name__)
+        self.fingerprint = fingerprints.fingerprint(model, tokenizer)
+        self._sample = fingerprints.weights_digest(model)
+        self.lock = _lock_of(str(model.device))
+        named = inspect.signature(model.forward).parameters
+        self._takes_cache_as = (
+            "cache" if "cache" in named else "past_key_values"
+        )  # the new name since transformers 5.24
+
+    @classmethod
+    def load(
+        cls,
+        name: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        cache_dir: Path | None = None,
+        progress: hub.Progress | None = None,
+    ) -> LocalModel:
+        """Load by folder, known short name or hub id (`hub.find_weights`). Code of the repository is never run.
+
+        `device` None: the first GPU, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU float32, unless a probe of
+        a tenth of a second shows bfloat16 to be faster there.
+        """
+        try:
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            raise ImportError("local models need the extra: pip install 'memos-agents[local]'") from error
+        folder = hub.find_weights(name, revision=revision, cache_dir=cache_dir, progress=progress)
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        kind = getattr(torch, dtype or best_dtype(place), None)
+        if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+            raise InvalidRequest(f"{dtype!r} is no dtype for weights; use float32, bfloat16 or float16")
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=kind, local_files_only=True, use_safetensors=True
+        )
+        return cls(model.to(place), tokenizer, name=str(name))
+
+    def __repr__(self) -> str:
+        return f"<LocalModel {self.name}, {self.fingerprint.dtype}, {self.model.device}>"
+
+    def prompt(self, prompt: str | Sequence[Message], *, block: str = "", marks: Sequence[int] = ()) -> Prompt:
+        """See `prompts.build`."""
+        return prompts.build(self.tokenizer, prompt, block=block, marks=marks)
+
+    def check_unchanged(self) -> None:
+        """Raise `IncompatibleModel` if the weights are not those that were fingerprinted. Samples each tensor: 2 ms."""
+        if fingerprints.weights_digest(self.model) != self._sample:
+            raise IncompatibleModel(
+                "the weights of this model were changed since it was loaded; keys and values made before are not its "
+                "own any more: load it again",
+                field="weights",
+            )
+
+    def prefill(self, prompt: Prompt, held: Held | None = None, *, keep: int = 0) -> Prefilled:
+        """Run a prompt. Of `held`, as much is used as the prompt begins with, up to the end of one of its segments.
+
+        The tensors of `held` are not changed. At least the last segment is computed: its logits are wanted. `keep`: of
+        how many tokens keys and values are wanted for other prompts, in `Prefilled.kept`.
+        """
+        import torch
+
+        begin = _reusable(prompt, held)
+        with self.lock, torch.no_grad():
+            cache = self._cache(held, begin)
+            out: Any = None
+            computed = begin
+            for end in prompt.ends:
+                if end > computed:
+                    out = self._forward(prompt.ids[computed:end], computed, cache)
+                    computed = end
+            kept = _copied(cache, prompt, keep) if keep else None
+            return Prefilled(out.logits[0, -1].float(), cache, begin, len(prompt.ids) - begin, kept)
+
+    def keys_and_values(self, prompt: Prompt, length: int, held: Held | None = None) -> Held:
+        """Of the first `length` tokens, which end a segment; copies that belong to nobody else."""
+        import torch
+
+        if length not in prompt.ends:
+            raise InvalidRequest(f"no segment of the prompt ends after {length} tokens")
+        begin = _reusable(prompt, held, most=length)
+        with self.lock, torch.no_grad():
+            cache, computed = self._cache(held, begin), begin
+            for end in prompt.ends:
+                if computed < end <= length:
+                    self._forward(prompt.ids[computed:end], computed, cache)
+                    computed = end
+            return _copied(cache, prompt, length)
+
+    def logits(self, prompt: Prompt, held: Held | None = None) -> NDArray[np.float32]:
+        """Of the next token, shape (vocabulary,)."""
+        found: NDArray[np.float32] = self.prefill(prompt, held).logits.cpu().numpy()
+        return found
+
+    def generate(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        into: Generated,
+        prefill: Callable[[], Prefilled] | None = None,
+    ) -> Iterator[str]:
+        """Yield pieces of text as they come, and keep the whole in `into`. `prefill` runs the prompt, inside the clock.
+
+        Between two pieces other callers of the device may take their turn.
+        """
+        started = time.perf_counter()
+        state = self.prefill(prompt) if prefill is None else prefill()
+        prefilled = time.perf_counter() - started
+        choose, ends = _chooser(sampling, self.model.device), self._end_ids()
+        logits, position, shown, first = state.logits, len(prompt.ids), 0, 0.0
+        for _ in range(sampling.max_new_tokens):
+            token = choose(logits)
+            first = first or time.perf_counter() - started
+            into.token_ids.append(token)
+            if token in ends:
+                break
+            text = self.tokenizer.decode(into.token_ids, skip_special_tokens=True)
+            stop = min((place for mark in sampling.stop if (place := text.find(mark)) >= 0), default=-1)
+            into.text = text if stop < 0 else text[:stop]
+            if (
+                not text.endswith("\N{REPLACEMENT CHARACTER}") and len(into.text) > shown
+            ):  # not in the middle of a letter
+                yield into.text[shown:]
+                shown = len(into.text)
+            if stop >= 0 or len(into.token_ids) == sampling.max_new_tokens:
+                break
+            logits = self._step(token, position, state.cache)
+            position += 1
+        if len(into.text) > shown:
+            yield into.text[shown:]
+        into.timings = Timings(
+            prefill_seconds=prefilled, first_token_seconds=first, total_seconds=time.perf_counter() - started,
+            tokens_reused=state.tokens_reused, tokens_computed=state.tokens_computed,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of the weights; the model cannot be used any more."""
+        self.model = None
+
+    def _step(self, token: int, position: int, cache: Any) -> torch.Tensor:
+        import torch
+
+        with self.lock, torch.no_grad():
+            logits: torch.Tensor = self._forward([token], position, cache).logits[0, -1].float()
+            return logits
+
+    def _cache(self, held: Held | None, length: int) -> Any:
+        """Plain layers for every kind of attention: windows are masked, so all tokens stay for other prompts to use."""
+        from transformers import DynamicCache
+
+        if held is None or not length:
+            return DynamicCache()
+        device = self.model.device
+        return DynamicCache([(k[None, :, :length].to(device), v[None, :, :length].to(device)) for k, v in held.layers])
+
+    def _forward(self, ids: Sequence[int], start: int, cache: Any) -> Any:
+        import torch
+
+        device = self.model.device
+        return self.model(
+            input_ids=torch.tensor([list(ids)], device=device),
+            position_ids=torch.arange(start, start + len(ids), device=device)[None],
+            use_cache=True,
+            logits_to_keep=1,
+            **{self._takes_cache_as: cache},
+        )
+
+    def _end_ids(self) -> set[int]:
+        found = {self.tokenizer.eos_token_id}
+        told = getattr(self.model.generation_config, "eos_token_id", None)
+        found.update(told if isinstance(told, list) else [told])
+        return {token for token in found if token is not None}
+
+
+def _copied(cache: Any, prompt: Prompt, length: int) -> Held:
+    layers = [(layer.keys[0, :, :length].clone(), layer.values[0, :, :length].clone()) for layer in cache.layers]
+    return Held(prompt.ids[:length], tuple(end for end in prompt.ends if end <= length), layers)
+
+
+def best_dtype(device: str) -> str:
+    """bfloat16 on a GPU, and on a CPU where a product of the size of a layer's is faster in it."""
+    if not device.startswith("cpu"):
+        return "bfloat16"
+    import torch
+
+    def seconds(kind: torch.dtype) -> float:
+        left, right = torch.ones(16, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
+        _ = left @ right
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            _ = left @ right
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return "bfloat16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "float32"
+
+
+def _reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> int:
+    """How many tokens of `held` a prompt can use: whole segments only, and never the last one."""
+    if held is None:
+        return 0
+    limit = min(len(held.ids), len(prompt.ids) - 1 if most is None else most)
+    same = 0
+    while same < limit and held.ids[same] == prompt.ids[same]:
+        same += 1
+    begin = 0
+    for ours, theirs in zip(prompt.ends, held.ends, strict=False):  # cut elsewhere, sums would differ in the last bits
+        if ours != theirs or ours > same:
+            break
+        begin = ours
+    return begin
+
+
+def _chooser(sampling: Sampling, device: Any) -> Callable[[torch.Tensor], int]:
+    import torch
+
+    if not sampling.temperature:
+        return lambda logits: int(logits.argmax())
+    source = torch.Generator(device=device)
+    if sampling.seed is None:
+        source.seed()
+    else:
+        source.manual_seed(sampling.seed)
+
+    def choose(logits: torch.Tensor) -> int:
+        shares = torch.softmax(logits / sampling.temperature, -1)
+        if sampling.top_p < 1:
+            ordered, places = shares.sort(descending=True)
+            ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0  # the first that reaches the bound stays
+            shares = torch.zeros_like(shares).scatter(0, places, ordered)
+        return int(torch.multinomial(shares, 1, generator=source))
+
+    return choose
+
+
+def _lock_of(device: str) -> threading.RLock:
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(device, threading.RLock())

@@ -1,0 +1,127 @@
+"""Prompts: messages and a block of memories as one text, its tokens, and where they are cut into forward calls.
+
+Cuts depend on the tokens alone, never on what is cached, so that a plain prompt and one with injected memories make the
+same forward calls: float sums depend on shapes, and only then are logits equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from memos_agents.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message: TypeAlias = Mapping[str, Any]
+FIXED_DATE = datetime(2026, 1, 1)  # noqa: DTZ001  # what a template prints as today: it must not change a cached prefix
+_ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`text` with special tokens in it, its token `ids`, and the ends of its segments (the last is `len(ids)`).
+
+    `marks[i]` is the number of tokens up to the end of the i-th memory, or None where no token ends there.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    ends: tuple[int, ...]
+    marks: tuple[int | None, ...] = ()
+
+    def prefix_hash(self, length: int) -> str:
+        """SHA-256 of the first `length` token ids, as hexadecimal digits."""
+        return hash_of(self.ids[:length])
+
+
+def hash_of(ids: Sequence[int]) -> str:
+    """SHA-256 of token ids as little-endian 32-bit numbers."""
+    return hashlib.sha256(np.asarray(ids, "<i4").tobytes()).hexdigest()
+
+
+def messages_of(prompt: str | Sequence[Message]) -> list[dict[str, Any]]:
+    """A text is one user message; messages are checked and copied. Raises `InvalidRequest`."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    found = []
+    for place, message in enumerate(prompt):
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
+            raise InvalidRequest(f"message {place} of the prompt must have a role and a text as content: {message!r}")
+        found.append(dict(message))
+    if not found:
+        raise InvalidRequest("the prompt has no message")
+    return found
+
+
+def build(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], *, block: str = "", marks: Sequence[int] = ()
+) -> Prompt:
+    """`block` stands first in the system message, before the caller's own text; the template is applied once, around
+    all of it. `marks` are places in `block`, in characters, where a memory ends: the first is where the first begins.
+
+    A model without a chat template gets a plain layout: the block, then `User: …` and `Assistant:` in turn.
+    """
+    messages = _with_system(tokenizer, messages_of(prompt), block)
+    text = _rendered(tokenizer, messages)
+    encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = tuple(encoded["input_ids"]), encoded["offset_mapping"]
+    if not ids:
+        raise InvalidRequest("the prompt has no tokens")
+    start = text.find(block) if block and text.count(block) == 1 else -1
+    places = [None if start < 0 else _token_at(offsets, start + mark) for mark in marks]
+    ends = sorted({place for place in places if place is not None and 0 < place < len(ids)} | {len(ids)})
+    return Prompt(text, ids, tuple(ends), tuple(places[1:]))
+
+
+def _with_system(tokenizer: Any, messages: list[dict[str, Any]], block: str) -> list[dict[str, Any]]:
+    has_system = messages[0]["role"] == "system"
+    if not block:
+        if has_system or not _inserts_system(tokenizer):
+            return messages
+        return [{"role": "system", "content": ""}, *messages]  # the same base as with memories: no default text
+    if not has_system:
+        return [{"role": "system", "content": block}, *messages]
+    own = messages[0]["content"]
+    return [{**messages[0], "content": f"{block}\n\n{own}" if own else block}, *messages[1:]]
+
+
+def _inserts_system(tokenizer: Any) -> bool:
+    """Whether the template adds a system text of its own where the caller has none."""
+    if not tokenizer.chat_template:
+        return False
+    user = [{"role": "user", "content": "x"}]
+    try:
+        return bool(_rendered(tokenizer, user) != _rendered(tokenizer, [{"role": "system", "content": ""}, *user]))
+    except Exception:  # noqa: BLE001  # a template that refuses a system message inserts none
+        return False
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
+    if not tokenizer.chat_template:
+        lines = [f"{_ROLES.get(str(message['role']), 'User')}: {message['content']}" for message in messages]
+        return (tokenizer.bos_token or "") + "\n\n".join([*lines, "Assistant:"])
+    text: str = tokenizer.apply_chat_template(
+        list(messages),
+        tokenize=False,
+        add_generation_prompt=True,
+        strftime_now=FIXED_DATE.strftime,
+        date_string=FIXED_DATE.strftime("%d %b %Y"),
+    )
+    return text
+
+
+def _token_at(offsets: Sequence[tuple[int, int]], place: int) -> int | None:
+    """The number of tokens that end at or before the character `place`; None if one goes across it."""
+    count = 0
+    for begin, end in offsets:
+        if end > place:
+            return count if begin >= place else None
+        count += 1
+    return count
