@@ -22,6 +22,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from memos_agents.connectors.langchain.byte_store import MemOSByteStore
+    from memos_agents.connectors.langchain.chat_model import ChatMemOS
     from memos_agents.connectors.langchain.embeddings import MemOSEmbeddings
     from memos_agents.connectors.langchain.history import MemOSChatMessageHistory
     from memos_agents.connectors.langchain.loader import MemOSLoader
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from memos_agents.connectors.langchain.vector_store import MemOSVectorStore
 
 _HOMES = {
+    "ChatMemOS": "chat_model",
     "MemOSByteStore": "byte_store",
     "MemOSChatMessageHistory": "history",
     "MemOSEmbeddings": "embeddings",
@@ -42,6 +44,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ChatMemOS",
     "MemOSByteStore",
     "MemOSChatMessageHistory",
     "MemOSEmbeddings",

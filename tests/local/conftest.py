@@ -62,7 +62,7 @@ def small(kind: str = "llama", *, seed: int = 0, template: str | None = TEMPLATE
     return LocalModel(model, tokenizer, name=f"small {kind}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_small() -> Any:
     return small
 

@@ -48,6 +48,14 @@ class BlobStore(Protocol):
     def size_bytes(self) -> int: ...
 
 
+def checked_file(blobs: BlobStore, sha256: str) -> Path | None:
+    """The file that holds a blob, for who maps it instead of reading it; None where a blob is no file.
+
+    Its bytes are checked against its name the first time that this process sees it, and again when it was changed.
+    """
+    return blobs.checked_file(sha256) if isinstance(blobs, FolderBlobs) else None
+
+
 def open_blobs(url: str) -> BlobStore:
     """A local folder for a path, `MemoryBlobs` for 'memory', anything with '://' through fsspec."""
     if url == "memory":
@@ -94,6 +102,7 @@ class FolderBlobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._staging = folder / ".staging"
+        self._seen: dict[str, tuple[int, int, int]] = {}
 
     def put(self, data: bytes) -> BlobRef:
         ref = _ref(data)
@@ -125,6 +134,21 @@ class FolderBlobs:
         except FileNotFoundError:
             raise _missing(sha256) from None
         return _checked(sha256, data)
+
+    def checked_file(self, sha256: str) -> Path | None:
+        """See `checked_file`; None if it is not there."""
+        path = self._path(sha256)
+        try:
+            told = path.stat()
+            seen = told.st_ino, told.st_size, told.st_mtime_ns
+            if self._seen.get(sha256) != seen:
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                        raise _damaged(sha256)
+                self._seen[sha256] = seen
+        except FileNotFoundError:
+            return None
+        return path
 
     def has(self, sha256: str) -> bool:
         return self._path(sha256).exists()
@@ -225,8 +249,12 @@ def _ref(data: bytes) -> BlobRef:
 
 def _checked(sha256: str, data: bytes) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise IntegrityError(f"blob {sha256!r} is damaged: its bytes hash to something else; restore it from a backup")
+        raise _damaged(sha256)
     return data
+
+
+def _damaged(sha256: str) -> IntegrityError:
+    return IntegrityError(f"blob {sha256!r} is damaged: its bytes hash to something else; restore it from a backup")
 
 
 def _missing(sha256: str) -> NotFound:
