@@ -27,6 +27,9 @@ VALUE_GROUP: Final[Mapping[str, int]] = {"int8": 64, "int4": 32}
 SINKS: Final[Mapping[str, int]] = {"int8": 0, "int4": 4}
 """Tokens at the beginning that stay exact."""
 
+_TINY: Final = 6e-8
+"""The least step of float16."""
+
 Tensors: TypeAlias = "dict[str, torch.Tensor]"
 
 
@@ -76,9 +79,10 @@ def _quantized(name: str, tensor: torch.Tensor, axis: int, precision: str) -> Te
     rest = tensor[:, sinks:].float()
     grouped = _grouped(rest, axis, precision)
     top = 255 if precision == "int8" else 15
-    low = grouped.amin(-1, keepdim=True).half()
-    scale = ((grouped.amax(-1, keepdim=True) - low.float()) / top).clamp(min=1e-7).half()
-    scale = torch.where(scale == 0, torch.full_like(scale, 6e-8), scale)
+    least = grouped.amin(-1, keepdim=True)
+    low = (least - least.abs() * 2**-10 - _TINY).half()  # rounded down, and the scale up: the ends are not cut off
+    step = (grouped.amax(-1, keepdim=True) - low.float()) / top
+    scale = (step * (1 + 2**-10) + _TINY).half()
     whole = ((grouped - low.float()) / scale.float()).round().clamp(0, top).to(torch.uint8)
     if precision == "int4":
         flat = torch.nn.functional.pad(whole.flatten(-2), (0, whole.flatten(-2).shape[-1] % 2))

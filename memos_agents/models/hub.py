@@ -62,7 +62,7 @@ def find_weights(
     """The folder with the weights of `name`: a folder, a known short name, or an id on the Hugging Face hub.
 
     A known name is looked for in the installed package that carries it, then on the hub. `cache_dir` is where converted
-    and downloaded weights are kept (default: `memos` in the user's cache folder; the hub's own for its downloads).
+    and downloaded weights are kept (default: the hub's own folder, and `memos` in it).
     Raises `InvalidRequest` for a folder without a model, `IntegrityError` for weights that are not the known ones,
     `BackendUnavailable` when the hub cannot be reached.
     """
@@ -92,9 +92,10 @@ def checked(folder: Path) -> Path:
 
 
 def default_cache() -> Path:
-    """Where converted weights are kept: the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "memos" / "models"
+    """Where converted weights are kept: beside those of the Hugging Face hub, wherever the user has these."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "memos"
 
 
 def carried_by(known: Known) -> Path | None:
