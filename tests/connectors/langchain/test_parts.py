@@ -323,6 +323,6 @@ except ImportError as error:
 def test_the_names_are_all_there() -> None:
     for name in parts.__all__:
         assert getattr(parts, name).__name__ == name
-    assert "ChatMemOS" not in dir(parts)
+    assert "ChatMemOS" in dir(parts)
     with pytest.raises(AttributeError):
-        _ = parts.ChatMemOS  # type: ignore[attr-defined]
+        _ = parts.NoSuchPart  # type: ignore[attr-defined]
