@@ -25,7 +25,7 @@ from memos_agents.errors import IncompatibleModel, NotFound
 from memos_agents.infrastructure.vault.base import ViewQuery
 from memos_agents.infrastructure.vault.capabilities import PartialView, Statistics
 from memos_agents.infrastructure.vault.commit import Write
-from memos_agents.infrastructure.vault.neo4j import Neo4jVault, upkeep
+from memos_agents.infrastructure.vault.neo4j import Neo4jVault, cypher, cypher_nearest, upkeep
 from memos_agents.infrastructure.vault.neo4j.nearest import CandidateView, Nearest
 from memos_agents.infrastructure.vault.neo4j.searching import Searching
 from memos_agents.infrastructure.vault.neo4j.upkeep import drop_indexed, index_vectors
@@ -330,6 +330,10 @@ def test_words_alone_and_meaning_alone(filled: Stage) -> None:
 
 
 def test_a_vector_of_another_model_is_refused(filled: Stage) -> None:
+    link = filled.vault.link
+    made = cypher_nearest.CREATE_VECTOR_INDEX_25 if link.is_2026 else cypher_nearest.CREATE_VECTOR_INDEX
+    link.define(made[128])  # else the exact search would be the one to say it
+    link.autocommit(cypher.AWAIT_INDEXES)
     with pytest.raises(IncompatibleModel, match="re-embed"):
         filled.nearest.candidates(filled.query(), ["lisbon"], lambda known: np.ones(128, np.float32), 5)
     with pytest.raises(NotFound, match="open it first"):
