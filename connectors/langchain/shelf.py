@@ -12,12 +12,12 @@ from langchain_core.embeddings import Embeddings
 
 from memos_agents.connectors.langchain.documents import owner_of, plain_document
 from memos_agents.cube.canonical import JSON, checked_mapping
-from memos_agents.cube.memcube import MemCube
+from memos_agents.cube.memcube import MemCube, is_current
 from memos_agents.cube.metadata import Descriptive
 from memos_agents.cube.scope import check_name
 from memos_agents.errors import InvalidRequest
 from memos_agents.interface.adding import COMMITTED_AT_ONCE
-from memos_agents.interface.keyed import Keyed, Place, find_keyed, is_current, write_keyed
+from memos_agents.interface.keyed import Keyed, Place, find_keyed, write_keyed
 from memos_agents.interface.nearest import Near, nearest, open_space
 from memos_agents.interface.views import ScopedMemOS
 from memos_agents.models.adapters import as_embedder

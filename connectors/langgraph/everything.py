@@ -10,10 +10,9 @@ from langgraph.store.base import GetOp, InvalidNamespaceError, Item, PutOp, Sear
 
 from memos_agents.connectors.langgraph.placing import Namespace
 from memos_agents.cube.canonical import checked_mapping
-from memos_agents.cube.memcube import MemCube
+from memos_agents.cube.memcube import MemCube, is_current
 from memos_agents.cube.metadata import DEFAULT_COLLECTION
 from memos_agents.errors import NotFound
-from memos_agents.interface.keyed import is_current
 from memos_agents.interface.recall import AnySync, told
 
 EVERYTHING = "memos"

@@ -162,6 +162,16 @@ def empty_body(memory_type: MemoryType) -> Body:
     }
 
 
+def is_current(cube: MemCube, now: datetime) -> bool:
+    """Whether a head may be shown: activated, believed, not stale, its lifespan not over."""
+    return (
+        cube.state is MemoryState.ACTIVATED
+        and cube.superseded_at is None
+        and not cube.is_stale
+        and (cube.expires_at is None or cube.expires_at > now)
+    )
+
+
 def body_hash(body: str) -> str:
     """SHA-256 of a canonical body, as 64 hexadecimal digits."""
     return hashlib.sha256(body.encode()).hexdigest()

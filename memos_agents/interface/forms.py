@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from memos_agents.cube.identity import checked_id
-from memos_agents.cube.memcube import MemCube
+from memos_agents.cube.memcube import MemCube, is_current
 from memos_agents.cube.metadata import Descriptive
 from memos_agents.cube.payload import ArtefactPayload, MemoryType
 from memos_agents.errors import InvalidRequest
 from memos_agents.infrastructure.provenance.values import Agent, Derivation
 from memos_agents.infrastructure.vault.commit import Commit, Write
 from memos_agents.interface import arguments
-from memos_agents.interface.memory_model import Asked, Memories, MemoryModel, is_usable, source_version
+from memos_agents.interface.memory_model import Asked, Memories, MemoryModel, source_version
 from memos_agents.interface.store import Progress
 from memos_agents.interface.surface import Surface
 
@@ -110,12 +110,17 @@ class Forms(Surface):
         store, scope = self._store, arguments.for_ids(self._bound, self._store.tenant)
         vault = store.writable
         source = self._head(wanted.id if isinstance(wanted, MemCube) else checked_id(wanted), scope)
-        if source.memory_type is not MemoryType.PLAINTEXT or not source.text or not is_usable(source, store.now()):
+        if source.memory_type is not MemoryType.PLAINTEXT or not source.text or not is_current(source, store.now()):
             raise InvalidRequest(f"cube {source.id!r} is not a current plaintext memory", cube_id=source.id)
         local = model.local
+        if not local.keeps_positions:
+            raise InvalidRequest(
+                f"{local.name!r} turns its keys by an angle that depends on the whole prompt's length, so that they "
+                "cannot be kept for another prompt; its memories go in as text"
+            )
         key = f"{source.id}:{local.fingerprint.key[:32]}:{precision}"
         before = vault.find_key(source.scope, CACHES, key)
-        if before is not None and is_usable(before, store.now()) and source_version(before) == source.ref:
+        if before is not None and is_current(before, store.now()) and source_version(before) == source.ref:
             return before
         local.check_unchanged()
         prompt = model.built("", [Asked(source, source.id, None, "")])

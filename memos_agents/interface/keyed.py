@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from memos_agents.cube.canonical import JSON, checked_mapping, checked_text
-from memos_agents.cube.memcube import MemCube, VersionRef
+from memos_agents.cube.memcube import MemCube, VersionRef, is_current
 from memos_agents.cube.metadata import Behavioural, Descriptive, Governance
 from memos_agents.cube.payload import TextPayload
 from memos_agents.cube.scope import Scope, check_name
@@ -123,16 +123,6 @@ def find_keyed(front: AnySync, places: Iterable[Place]) -> dict[Place, MemCube]:
         if head is not None and is_current(head, now):
             found[place] = head
     return found
-
-
-def is_current(cube: MemCube, now: datetime) -> bool:
-    """Whether a head may be shown: activated, believed, not stale, its lifespan not over."""
-    return (
-        cube.state is MemoryState.ACTIVATED
-        and cube.superseded_at is None
-        and not cube.is_stale
-        and (cube.expires_at is None or cube.expires_at > now)
-    )
 
 
 def _checked(write: Keyed, front: AnySync) -> Keyed:

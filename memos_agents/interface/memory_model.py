@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 from memos_agents.cube.canonical import canonical_json
 from memos_agents.cube.identity import checked_id
-from memos_agents.cube.memcube import MemCube, VersionRef
+from memos_agents.cube.memcube import MemCube, VersionRef, is_current
 from memos_agents.cube.payload import ArtefactPayload, MemoryType
 from memos_agents.cube.scope import Scope
 from memos_agents.cube.state import MemoryState
@@ -197,7 +196,7 @@ class MemoryModel:
                 raise arguments.no_cube(cube_id)
             ref = source_version(head)
             cube = head if ref is None else texts.get(ref.cube_id)
-            if cube is None or not cube.text or not is_usable(cube, now):
+            if cube is None or not cube.text or not is_current(cube, now):
                 why = "it was erased" if head.state is MemoryState.ERASED else "its text is no longer current"
                 left_out.append(UsedMemory(id=head.id, version=head.version, asked_id=cube_id, form="none", reason=why))
             elif ref is None:
@@ -287,16 +286,6 @@ class MemoryModel:
             ) from error
         self._cache.put(key, owner, activation.decode(data, told, self.local.model.dtype))
         return ""
-
-
-def is_usable(cube: MemCube, now: datetime) -> bool:
-    """Whether a head may enter a model: activated, believed, not stale, its lifespan not over."""
-    return (
-        cube.state is MemoryState.ACTIVATED
-        and cube.superseded_at is None
-        and not cube.is_stale
-        and (cube.expires_at is None or cube.expires_at > now)
-    )
 
 
 def _precision_of(cache: MemCube | None) -> str:

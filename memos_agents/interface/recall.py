@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from memos_agents.cube.canonical import JSON
-from memos_agents.cube.memcube import MemCube, VersionRef
+from memos_agents.cube.memcube import MemCube, VersionRef, is_current
 from memos_agents.cube.scope import Scope
-from memos_agents.cube.state import MemoryState
 from memos_agents.errors import InvalidRequest
 from memos_agents.interface.aio import AsyncFront, AsyncMemOS, AsyncScopedMemOS, _Threads
 from memos_agents.interface.api import MemOS
@@ -162,12 +161,7 @@ def still_current(view: AnySync, refs: Iterable[str]) -> list[MemCube]:
     return [
         cube
         for ref in wanted
-        if (cube := heads.get(ref.cube_id)) is not None
-        and cube.version == ref.version
-        and cube.state is MemoryState.ACTIVATED
-        and cube.superseded_at is None
-        and not cube.is_stale
-        and (cube.expires_at is None or cube.expires_at > now)
+        if (cube := heads.get(ref.cube_id)) is not None and cube.version == ref.version and is_current(cube, now)
     ]
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Layers: TypeAlias = "Sequence[tuple[torch.Tensor, torch.Tensor]]"
 """Keys and values of each layer, both of shape (key-value heads, tokens, head dimension), keys after RoPE."""
 
+_LENGTH_BOUND = frozenset({"dynamic", "longrope"})
+"""Kinds of RoPE whose frequencies depend on how long the prompt is."""
 _LOCKS: dict[str, threading.RLock] = {}
 _LOCKS_LOCK = threading.Lock()
 
@@ -103,6 +105,8 @@ class LocalModel:
         self.fingerprint = fingerprints.fingerprint(model, tokenizer)
         self._sample = fingerprints.weights_digest(model)
         self.lock = _lock_of(str(model.device))
+        self.keeps_positions = not _rope_kinds(getattr(model.config, "rope_parameters", None)) & _LENGTH_BOUND
+        """Whether a key stays what it is when the prompt grows; else a prompt is one segment, and nothing is kept."""
         named = inspect.signature(model.forward).parameters
         self._takes_cache_as = (
             "cache" if "cache" in named else "past_key_values"
@@ -145,7 +149,10 @@ class LocalModel:
 
     def prompt(self, prompt: str | Sequence[Message], *, block: str = "", marks: Sequence[int] = ()) -> Prompt:
         """See `prompts.build`."""
-        return prompts.build(self.tokenizer, prompt, block=block, marks=marks)
+        built = prompts.build(self.tokenizer, prompt, block=block, marks=marks)
+        if self.keeps_positions:
+            return built
+        return replace(built, ends=built.ends[-1:], marks=(None,) * len(built.marks))
 
     def check_unchanged(self) -> None:
         """Raise `IncompatibleModel` if the weights are not those that were fingerprinted. Samples each tensor: 2 ms."""
@@ -298,6 +305,14 @@ def best_dtype(device: str) -> str:
         return min(times)
 
     return "bfloat16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "float32"
+
+
+def _rope_kinds(parameters: Any) -> set[str]:
+    """Every `rope_type` in a configuration: there is one, or one for each kind of layer."""
+    if not isinstance(parameters, Mapping):
+        return set()
+    found = {str(parameters["rope_type"])} if "rope_type" in parameters else set()
+    return found.union(*map(_rope_kinds, parameters.values()))
 
 
 def _reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> int:

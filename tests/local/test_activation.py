@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from memos_agents import IncompatibleModel, MemoryType, MemOS, NotFound
+from memos_agents import IncompatibleModel, InvalidRequest, MemoryType, MemOS, NotFound
 from memos_agents.cube.payload import ArtefactPayload
 from memos_agents.memories import activation
 from memos_agents.models.huggingface import LocalModel
@@ -246,6 +246,22 @@ def test_a_damaged_blob_is_refused_and_the_text_still_works(tmp_path: Path, make
             memos.model(make_small("llama")).logits(QUESTION, memories=[cache])
         assert model.logits(QUESTION, memories=[cube]).size
         assert not memos.verify().ok
+
+
+def test_a_model_whose_keys_depend_on_the_prompt_s_length_keeps_none(memos: MemOS, make_small: Any) -> None:
+    """Cut into segments, or injected, its prompts would be answered as if they were shorter: wrong, and no error."""
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 100.0}
+    local = make_small("llama", rope_parameters=rope, max_position_embeddings=64)
+    model = memos.model(local)
+    cubes = memos.add(TEXTS[:2], user_id="mara")
+    for reuse in (False, True, True):
+        found = model.generate(QUESTION, memories=cubes, max_new_tokens=2, reuse=reuse)
+        assert found.timings is not None
+        assert found.timings.tokens_reused == 0
+        whole = other_words(local, memos.prompt(QUESTION, memories=cubes, model=model))
+        assert np.abs(model.logits(QUESTION, memories=cubes, reuse=reuse) - whole).max() < 1e-3
+    with pytest.raises(InvalidRequest, match="whole prompt's length"):
+        memos.migrate(cubes[0], to="activation", model=model)
 
 
 # -- its life
