@@ -66,6 +66,19 @@ def weights_digest(model: PreTrainedModel, *, sample: int | None = _SAMPLE) -> s
     return digest.hexdigest()
 
 
+def keeps_positions(config: Any) -> bool:
+    """Whether a key stays what it is when its prompt grows: not where RoPE's frequencies depend on the length."""
+    return not _rope_kinds(getattr(config, "rope_parameters", None)) & {"dynamic", "longrope"}
+
+
+def _rope_kinds(parameters: Any) -> set[str]:
+    """Every `rope_type` in a configuration: there is one, or one for each kind of layer."""
+    if not isinstance(parameters, Mapping):
+        return set()
+    found = {str(parameters["rope_type"])} if "rope_type" in parameters else set()
+    return found.union(*map(_rope_kinds, parameters.values()))
+
+
 def _bytes_of(tensor: torch.Tensor, sample: int | None) -> NDArray[np.uint8]:
     import torch
 

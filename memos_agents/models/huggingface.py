@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 Layers: TypeAlias = "Sequence[tuple[torch.Tensor, torch.Tensor]]"
 """Keys and values of each layer, both of shape (key-value heads, tokens, head dimension), keys after RoPE."""
 
-_LENGTH_BOUND = frozenset({"dynamic", "longrope"})
-"""Kinds of RoPE whose frequencies depend on how long the prompt is."""
 _LOCKS: dict[str, threading.RLock] = {}
 _LOCKS_LOCK = threading.Lock()
 
@@ -105,7 +103,7 @@ class LocalModel:
         self.fingerprint = fingerprints.fingerprint(model, tokenizer)
         self._sample = fingerprints.weights_digest(model)
         self.lock = _lock_of(str(model.device))
-        self.keeps_positions = not _rope_kinds(getattr(model.config, "rope_parameters", None)) & _LENGTH_BOUND
+        self.keeps_positions = fingerprints.keeps_positions(model.config)
         """Whether a key stays what it is when the prompt grows; else a prompt is one segment, and nothing is kept."""
         named = inspect.signature(model.forward).parameters
         self._takes_cache_as = (
@@ -305,14 +303,6 @@ def best_dtype(device: str) -> str:
         return min(times)
 
     return "bfloat16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "float32"
-
-
-def _rope_kinds(parameters: Any) -> set[str]:
-    """Every `rope_type` in a configuration: there is one, or one for each kind of layer."""
-    if not isinstance(parameters, Mapping):
-        return set()
-    found = {str(parameters["rope_type"])} if "rope_type" in parameters else set()
-    return found.union(*map(_rope_kinds, parameters.values()))
 
 
 def _reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> int:
