@@ -1,9 +1,10 @@
-"""LlamaIndex drop-ins: memory block, memory, chat store, retriever, vector store and property graph store.
+"""LlamaIndex drop-ins: memory block, memory, chat store, retriever, vector store, property graph store, local model.
 
-Each takes a `MemOS`, an `AsyncMemOS` or a scoped view of one as `memos`, the framework's own options by the framework's
-own names, and `user_id= agent_id= session_id=` or `scope=`. Every asynchronous method works on threads, never in the
-loop; every deletion is an erasure. What lives here translates and decides nothing: recalled text is quoted by
-`memos_agents.interface.recall`; filters, planners and vaults do the rest. Rejected: LlamaIndex's defaults for the `a*`
+`MemOSLLM` takes a `memos.model(...)`; each of the others a `MemOS`, an `AsyncMemOS` or a scoped view of one as `memos`,
+the framework's own options by the framework's own names, and `user_id= agent_id= session_id=` or `scope=`. Every
+asynchronous method works on threads, never in the loop; every deletion is an erasure. What lives here translates and
+decides nothing: recalled text is quoted by `memos_agents.interface.recall`; filters, planners and vaults do the rest.
+Rejected: LlamaIndex's defaults for the `a*`
 methods, which call the synchronous ones inside the loop.
 """
 
@@ -18,6 +19,7 @@ except ImportError as error:
 
 from memos_agents.connectors.llama_index.chat_store import MemOSChatStore
 from memos_agents.connectors.llama_index.embedding import MemOSEmbedding
+from memos_agents.connectors.llama_index.llm import MemOSLLM
 from memos_agents.connectors.llama_index.memory import MemOSMemory
 from memos_agents.connectors.llama_index.memory_block import MemOSMemoryBlock
 from memos_agents.connectors.llama_index.property_graph import MemOSPropertyGraphStore
@@ -27,6 +29,7 @@ from memos_agents.connectors.llama_index.vector_store import MemOSVectorStore
 __all__ = [
     "MemOSChatStore",
     "MemOSEmbedding",
+    "MemOSLLM",
     "MemOSMemory",
     "MemOSMemoryBlock",
     "MemOSPropertyGraphStore",

@@ -74,7 +74,7 @@ def build(
     ids, offsets = tuple(encoded["input_ids"]), encoded["offset_mapping"]
     if not ids:
         raise InvalidRequest("the prompt has no tokens")
-    start = text.find(block) if block and text.count(block) == 1 else -1
+    start = text.find(block) if block else -1  # the first: a later message may quote the same memories
     places = [None if start < 0 else _token_at(offsets, start + mark) for mark in marks]
     ends = sorted({place for place in places if place is not None and 0 < place < len(ids)} | {len(ids)})
     return Prompt(text, ids, tuple(ends), tuple(places[1:]))
