@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from memos_agents.models.huggingface import LocalModel, Prefilled, Timings
-    from memos_agents.models.prompts import Message, Prompt
+    from memos_agents.models.prompts import Message, Prompt, Tool
 
 Memories: TypeAlias = "Iterable[str | MemCube]"
 
@@ -83,29 +83,35 @@ class MemoryModel:
         """As it was asked for."""
         return self.local.name
 
-    def prompt(self, prompt: str | Sequence[Message], *, memories: Memories = ()) -> str:
+    def prompt(self, prompt: str | Sequence[Message], *, memories: Memories = (), tools: Sequence[Tool] = ()) -> str:
         """The exact text, special tokens included; tokenise it with `add_special_tokens=False`."""
-        return self.built(prompt, self._asked(memories)[0]).text
+        return self.built(prompt, self._asked(memories)[0], tools).text
 
     def logits(
-        self, prompt: str | Sequence[Message], *, memories: Memories = (), reuse: bool = False
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        memories: Memories = (),
+        reuse: bool = False,
+        tools: Sequence[Tool] = (),
     ) -> NDArray[np.float32]:
         """The next token's, float32, shape (vocabulary,); equal to the last bit whatever form the memories have."""
         asked, _ = self._asked(memories)
-        found: NDArray[np.float32] = self._run(self.built(prompt, asked), asked, reuse=reuse)[0].logits.cpu().numpy()
+        state, _ = self._run(self.built(prompt, asked, tools), asked, reuse=reuse)
+        found: NDArray[np.float32] = state.logits.cpu().numpy()
         return found
 
     @overload
     def generate(
         self, prompt: str | Sequence[Message], *, memories: Memories = ..., max_new_tokens: int = ...,
         temperature: float = ..., top_p: float = ..., stop: Sequence[str] = ..., seed: int | None = ...,
-        stream: Literal[False] = ..., reuse: bool = ...,
+        stream: Literal[False] = ..., reuse: bool = ..., tools: Sequence[Tool] = ...,
     ) -> Reply: ...  # fmt: skip
     @overload
     def generate(
         self, prompt: str | Sequence[Message], *, memories: Memories = ..., max_new_tokens: int = ...,
         temperature: float = ..., top_p: float = ..., stop: Sequence[str] = ..., seed: int | None = ...,
-        stream: Literal[True], reuse: bool = ...,
+        stream: Literal[True], reuse: bool = ..., tools: Sequence[Tool] = ...,
     ) -> Iterator[str | Reply]: ...  # fmt: skip
     def generate(
         self,
@@ -119,13 +125,16 @@ class MemoryModel:
         seed: int | None = None,
         stream: bool = False,
         reuse: bool = False,
+        tools: Sequence[Tool] = (),
     ) -> Reply | Iterator[str | Reply]:
         """Answer, with `memories` (ids or cubes in any form) as quoted data before the caller's own system text.
 
         Greedy unless `temperature` is above 0, whatever the model's own configuration says. A cache among the memories
         is injected where it is exact: at the beginning of the block, in the order of ids. What cannot be injected is
         run as text, with the reason in `.memories`. `reuse` also keeps and finds the beginnings of prompts in memory.
-        `stream` yields pieces of text and last the `Reply`. Raises `NotFound` for a memory that is not there,
+        `stream` yields pieces of text and last the `Reply`. `tools` (functions with their schemas, as OpenAI writes
+        them) are shown by the model's template, and `InvalidRequest` if it has none; calls are part of the text, for
+        the caller to read. Raises `NotFound` for a memory that is not there,
         `IncompatibleModel` for a cache of another model.
         """
         from memos_agents.models.huggingface import Sampling
@@ -134,7 +143,7 @@ class MemoryModel:
         sampling = Sampling(
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop), seed=seed
         )
-        pieces = self._generate(prompt, memories, sampling, reuse=reuse)
+        pieces = self._generate(prompt, memories, sampling, reuse=reuse, tools=tools)
         if stream:
             return pieces
         *_, reply = pieces
@@ -153,12 +162,18 @@ class MemoryModel:
             self.local.close()
 
     def _generate(
-        self, prompt: str | Sequence[Message], memories: Memories, sampling: Any, *, reuse: bool
+        self,
+        prompt: str | Sequence[Message],
+        memories: Memories,
+        sampling: Any,
+        *,
+        reuse: bool,
+        tools: Sequence[Tool],
     ) -> Iterator[str | Reply]:
         from memos_agents.models.huggingface import Generated
 
         asked, left_out = self._asked(memories)
-        built = self.built(prompt, asked)
+        built = self.built(prompt, asked, tools)
         into, found = Generated(), list[UsedMemory]()
 
         def prefill() -> Prefilled:
@@ -207,7 +222,7 @@ class MemoryModel:
                 asked[cube.id] = Asked(cube, cube_id, head, "")
         return [asked[cube_id] for cube_id in sorted(asked)], left_out
 
-    def built(self, prompt: str | Sequence[Message], asked: Sequence[Asked]) -> Prompt:
+    def built(self, prompt: str | Sequence[Message], asked: Sequence[Asked], tools: Sequence[Tool] = ()) -> Prompt:
         lines = [quote(each.cube) for each in asked]
         block = framed(lines)
         place = block.index(lines[0]) if lines else 0
@@ -215,7 +230,7 @@ class MemoryModel:
         for line in lines:
             place += len(line) + 1
             marks.append(place)
-        return self.local.prompt(prompt, block=block, marks=marks)
+        return self.local.prompt(prompt, block=block, marks=marks, tools=tools)
 
     def _run(self, prompt: Prompt, asked: Sequence[Asked], *, reuse: bool) -> tuple[Prefilled, list[UsedMemory]]:
         """Inject what can be, compute the rest; and what became of each memory."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from memos_agents.errors import IncompatibleModel, InvalidRequest
 from memos_agents.models import fingerprints, hub, prompts
-from memos_agents.models.prompts import Message, Prompt
+from memos_agents.models.prompts import Message, Prompt, Tool
 
 if TYPE_CHECKING:
     import torch
@@ -145,9 +145,16 @@ class LocalModel:
     def __repr__(self) -> str:
         return f"<LocalModel {self.name}, {self.fingerprint.dtype}, {self.model.device}>"
 
-    def prompt(self, prompt: str | Sequence[Message], *, block: str = "", marks: Sequence[int] = ()) -> Prompt:
+    def prompt(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        block: str = "",
+        marks: Sequence[int] = (),
+        tools: Sequence[Tool] = (),
+    ) -> Prompt:
         """See `prompts.build`."""
-        built = prompts.build(self.tokenizer, prompt, block=block, marks=marks)
+        built = prompts.build(self.tokenizer, prompt, block=block, marks=marks, tools=tools)
         if self.keeps_positions:
             return built
         return replace(built, ends=built.ends[-1:], marks=(None,) * len(built.marks))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Message: TypeAlias = Mapping[str, Any]
+Tool: TypeAlias = Mapping[str, Any]
+"""A function's name, description and JSON schema, as OpenAI writes them: what chat templates read."""
 FIXED_DATE = datetime(2026, 1, 1)  # noqa: DTZ001  # what a template prints as today: it must not change a cached prefix
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
@@ -47,29 +49,51 @@ def hash_of(ids: Sequence[int]) -> str:
 
 
 def messages_of(prompt: str | Sequence[Message]) -> list[dict[str, Any]]:
-    """A text is one user message; messages are checked and copied. Raises `InvalidRequest`."""
+    """A text is one user message; messages are checked and copied with all their keys. Raises `InvalidRequest`.
+
+    The content is a text; with `tool_calls` it may be "" or None.
+    """
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     found = []
     for place, message in enumerate(prompt):
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
+        told = dict(message) if isinstance(message, Mapping) else {}
+        if told.get("content") is None and told.get("tool_calls"):
+            told["content"] = ""
+        if not isinstance(told.get("content"), str) or "role" not in told:
             raise InvalidRequest(f"message {place} of the prompt must have a role and a text as content: {message!r}")
-        found.append(dict(message))
+        found.append(told)
     if not found:
         raise InvalidRequest("the prompt has no message")
     return found
 
 
+def takes_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template, or that for tools among several, shows a model its tools."""
+    template: Any = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("tool_use") or template.get("default")
+    return "tools" in (template or "")
+
+
 def build(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], *, block: str = "", marks: Sequence[int] = ()
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str | Sequence[Message],
+    *,
+    block: str = "",
+    marks: Sequence[int] = (),
+    tools: Sequence[Tool] = (),
 ) -> Prompt:
     """`block` stands first in the system message, before the caller's own text; the template is applied once, around
     all of it. `marks` are places in `block`, in characters, where a memory ends: the first is where the first begins.
 
     A model without a chat template gets a plain layout: the block, then `User: …` and `Assistant:` in turn.
+    Raises `InvalidRequest` for `tools` that the template has no place for.
     """
+    if tools and not takes_tools(tokenizer):
+        raise InvalidRequest("the chat template of this model has no tools; take a model whose template has them")
     messages = _with_system(tokenizer, messages_of(prompt), block)
-    text = _rendered(tokenizer, messages)
+    text = _rendered(tokenizer, messages, tools)
     encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = tuple(encoded["input_ids"]), encoded["offset_mapping"]
     if not ids:
@@ -103,12 +127,13 @@ def _inserts_system(tokenizer: Any) -> bool:
         return False
 
 
-def _rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
+def _rendered(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
     if not tokenizer.chat_template:
         lines = [f"{_ROLES.get(str(message['role']), 'User')}: {message['content']}" for message in messages]
         return (tokenizer.bos_token or "") + "\n\n".join([*lines, "Assistant:"])
     text: str = tokenizer.apply_chat_template(
         list(messages),
+        tools=[dict(tool) for tool in tools] or None,
         tokenize=False,
         add_generation_prompt=True,
         strftime_now=FIXED_DATE.strftime,
