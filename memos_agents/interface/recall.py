@@ -18,9 +18,15 @@ from memos_agents.cube.scope import Scope
 from memos_agents.errors import InvalidRequest
 from memos_agents.interface.aio import AsyncFront, AsyncMemOS, AsyncScopedMemOS, _Threads
 from memos_agents.interface.api import MemOS
+from memos_agents.interface.fitting import MAX_TOKENS, estimate_tokens, fitting
 from memos_agents.interface.quoting import PREAMBLE, framed, quote, quoted_json, source_of, time_of
 from memos_agents.interface.results import Hit
 from memos_agents.interface.views import ScopedMemOS
+
+__all__ = [
+    "MAX_TOKENS", "AnyAsync", "AnyMemOS", "AnySync", "Fronts", "Views", "estimate_tokens", "extended", "fitting",
+    "fronts_of", "on_thread", "render", "still_current", "told", "tool_answer", "view_of",
+]  # fmt: skip
 
 AnyMemOS: TypeAlias = "MemOS | AsyncMemOS | ScopedMemOS | AsyncScopedMemOS"
 """What a connector takes as `memos`."""
@@ -29,9 +35,6 @@ AnyAsync: TypeAlias = "AsyncMemOS | AsyncScopedMemOS"
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MAX_TOKENS = 1_000
-"""Default budget of a rendered block, in tokens as `estimate_tokens` counts them."""
 
 
 class Fronts(NamedTuple):
@@ -102,31 +105,6 @@ def render(
     return framed([quote(cube) for cube in fitting(found, max_tokens=max_tokens, count_tokens=count_tokens)])
 
 
-def fitting(
-    found: Iterable[Hit | MemCube],
-    *,
-    max_tokens: int | None = MAX_TOKENS,
-    count_tokens: Callable[[str], int] | None = None,
-) -> list[MemCube]:
-    """The cubes of `found` that fit the budget together with the block's frame, in order, each once."""
-    count = count_tokens or estimate_tokens
-    if max_tokens is not None and (isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0):
-        raise InvalidRequest(f"max_tokens is {max_tokens!r}; it must be an int of at least 0, or None for no bound")
-    chosen: dict[str, MemCube] = {}
-    left = None if max_tokens is None else max_tokens - count(framed([""]))
-    for entry in found:
-        cube = entry.cube if isinstance(entry, Hit) else entry
-        if cube.id in chosen or not cube.text:
-            continue
-        if left is not None:
-            cost = count(quote(cube) + "\n")
-            if cost > left:
-                continue
-            left -= cost
-        chosen[cube.id] = cube
-    return list(chosen.values())
-
-
 def extended(
     shown: Sequence[MemCube],
     found: Iterable[Hit | MemCube],
@@ -192,12 +170,6 @@ def tool_answer(found: Iterable[Hit | MemCube]) -> str:
     """What a search tool tells a model: the preamble, then one JSON line for each memory as `told` gives it."""
     lines = [quoted_json(told(entry)) for entry in found]
     return "\n".join([PREAMBLE, *lines]) if lines else "No memory was found."
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a model makes of `text`, without its tokenizer: 4 ASCII characters or 1 other one each."""
-    others = sum(not character.isascii() for character in text)
-    return -(-(len(text) - others) // 4) + others
 
 
 def _ref_of(name: str) -> VersionRef | None:
