@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
@@ -25,6 +25,7 @@ from memos_agents.models.base import Embedder
 F = TypeVar("F", bound=Front)
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 MAX_THREADS = 16
 """Calls of one `AsyncMemOS` that run at once; more wait. Concurrent writers share the vault's fsyncs."""
@@ -57,6 +58,46 @@ def _mirrored(
     @functools.wraps(method)
     async def call(self: AsyncFront[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._threads.run(functools.partial(method, self._sync, *args, **kwargs))
+
+    return call
+
+
+class Pieces(AsyncIterator[T]):
+    """What a stream yields, each taken on a thread of the front's pool; `aclose` abandons the rest."""
+
+    def __init__(self, pieces: Iterator[T], threads: _Threads) -> None:
+        self._pieces, self._threads = pieces, threads
+
+    async def __anext__(self) -> T:
+        found = await self._threads.run(lambda: next(self._pieces, _END))
+        if isinstance(found, _End):
+            raise StopAsyncIteration
+        return found
+
+    async def aclose(self) -> None:
+        """End the stream where it is."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            await self._threads.run(close)
+
+
+class _End:
+    """Behind the last piece."""
+
+
+_END = _End()
+
+
+def _streaming(
+    method: Callable[Concatenate[Any, P], R],
+) -> Callable[Concatenate[AsyncFront[Any], P], Coroutine[object, None, Any]]:
+    """As `_mirrored`; an iterator that the call returns becomes an asynchronous one, for `async for`."""
+    mirrored = _mirrored(method)
+
+    @functools.wraps(method)
+    async def call(self: AsyncFront[Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        result = await mirrored(self, *args, **kwargs)
+        return Pieces(result, self._threads) if isinstance(result, Iterator) else result
 
     return call
 
@@ -164,6 +205,7 @@ class AsyncFront(Generic[F]):
     model = _mirrored(Front.model)
     prompt = _mirrored(Front.prompt)
     migrate = _mirrored(Front.migrate)
+    chat = _streaming(Front.chat)
 
 
 class AsyncScopedMemOS(AsyncFront[ScopedMemOS]):

@@ -7,6 +7,7 @@ from memos_agents.errors import InvalidRequest
 from memos_agents.interface import arguments
 from memos_agents.interface.adding import Adding
 from memos_agents.interface.arranging import Arranging
+from memos_agents.interface.chatting import Chatting
 from memos_agents.interface.finding import Finding
 from memos_agents.interface.forms import Forms
 from memos_agents.interface.reading import Reading
@@ -14,8 +15,8 @@ from memos_agents.interface.revising import Revising
 from memos_agents.interface.store import Store
 
 
-class Front(Adding, Finding, Reading, Revising, Arranging, Forms):
-    """Add, find, read, revise, arrange, change the form, and hand out views."""
+class Front(Chatting, Adding, Finding, Reading, Revising, Arranging, Forms):
+    """Add, find, read, revise, arrange, change the form, chat, and hand out views."""
 
     def scoped(
         self,
