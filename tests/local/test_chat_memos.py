@@ -34,6 +34,8 @@ class Brief(ChatMemOS):
 
 
 class _Ours:
+    has_tool_calling = has_structured_output = False  # by this model's template; with tools: test_tool_calls.py
+
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return Brief
