@@ -1,9 +1,11 @@
 """Keys and values as few bytes: exact, int8 or int4.
 
-Asymmetric quantization with a float16 scale and offset a group. Keys are grouped along tokens, channel by channel,
-because their outliers lie in few channels; values along channels, token by token (KIVI, arXiv:2402.02750, 3.2).
-In int4 the first four tokens stay exact: they are attention sinks and hold the outliers, which halves the divergence.
-Bytes a token of SmolLM2-135M (11,520 values): exact 46,080 in float32, int8 12,240, int4 7,200 and 4 tokens more.
+Asymmetric quantization with a scale and an offset a group. Keys are grouped along tokens, channel by channel, because
+their outliers lie in few channels; values along channels, token by token (KIVI, arXiv:2402.02750, 3.2). In int8 scales
+and offsets are float16. In int4 they would be a fifth of all bytes, so they are quantized to 8 bits themselves (as in
+QLoRA, arXiv:2305.14314, 3), along tokens, rounded outwards; and the first four tokens stay exact: they are attention
+sinks and hold the outliers, which halves the divergence.
+Bytes a token of SmolLM2-135M (11,520 values): exact 46,080 in float32, int8 12,240, int4 6,480 and 4 tokens more.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ VALUE_GROUP: Final[Mapping[str, int]] = {"int8": 64, "int4": 32}
 """Channels; fewer where a head has fewer."""
 SINKS: Final[Mapping[str, int]] = {"int8": 0, "int4": 4}
 """Tokens at the beginning that stay exact."""
+SHORT: Final = 8
+"""Rows of fewer scales than this keep them in float16."""
 
 _TINY: Final = 6e-8
 """The least step of float16."""
@@ -76,18 +80,20 @@ def _quantized(name: str, tensor: torch.Tensor, axis: int, precision: str) -> Te
 
     sinks = min(SINKS[precision], tensor.shape[1])
     packed: Tensors = {f"{name}.sinks": tensor[:, :sinks].contiguous()} if sinks else {}
-    rest = tensor[:, sinks:].float()
-    grouped = _grouped(rest, axis, precision)
+    grouped = _grouped(tensor[:, sinks:].float(), axis, precision)
+    least, most = grouped.amin(-1), grouped.amax(-1)
+    if precision == "int8":
+        lows, low = _half_below(name, "low", least)
+        scales, scale = _half_above(name, "scale", (most - low) / 255)
+    else:
+        lows, low = _eight_bits(name, "low", least, axis)
+        scales, scale = _eight_bits(name, "scale", (most - low) / 15, axis)
     top = 255 if precision == "int8" else 15
-    least = grouped.amin(-1, keepdim=True)
-    low = (least - least.abs() * 2**-10 - _TINY).half()  # rounded down, and the scale up: the ends are not cut off
-    step = (grouped.amax(-1, keepdim=True) - low.float()) / top
-    scale = (step * (1 + 2**-10) + _TINY).half()
-    whole = ((grouped - low.float()) / scale.float()).round().clamp(0, top).to(torch.uint8)
+    whole = ((grouped - low[..., None]) / scale[..., None]).round().clamp(0, top).to(torch.uint8)
     if precision == "int4":
         flat = torch.nn.functional.pad(whole.flatten(-2), (0, whole.flatten(-2).shape[-1] % 2))
         whole = flat[..., ::2] | (flat[..., 1::2] << 4)
-    return packed | {name: whole.contiguous(), f"{name}.scale": scale.squeeze(-1), f"{name}.low": low.squeeze(-1)}
+    return packed | {name: whole.contiguous()} | lows | scales
 
 
 def _restored(
@@ -95,7 +101,7 @@ def _restored(
 ) -> torch.Tensor:
     import torch
 
-    whole, scale, low = tensors[name], tensors[f"{name}.scale"], tensors[f"{name}.low"]
+    whole, scale, low = tensors[name], _parameter(name, "scale", tensors, axis), _parameter(name, "low", tensors, axis)
     sinks = min(SINKS[precision], tokens)
     if precision == "int4":
         pairs = torch.stack([whole & 15, whole >> 4], -1).flatten(-2)
@@ -103,11 +109,46 @@ def _restored(
         group = (KEY_GROUP if axis == 1 else VALUE_GROUP)[precision]
         size = pairs.shape[-1] // count if axis == 2 else group
         whole = pairs[..., : count * size].reshape(*pairs.shape[:-1], count, size)
-    grouped = whole.float() * scale.float()[..., None] + low.float()[..., None]
+    grouped = whole.float() * scale[..., None] + low[..., None]
     flat = grouped.flatten(-2)
     rest = flat.transpose(1, 2)[:, : tokens - sinks] if axis == 1 else flat
     rest = rest.to(dtype)
     return torch.cat([tensors[f"{name}.sinks"].to(dtype), rest], 1) if sinks else rest.contiguous()
+
+
+def _half_below(name: str, what: str, wanted: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
+    """As float16, rounded down: what lies at the edge of a group is not cut off."""
+    half = (wanted - wanted.abs() * 2**-10 - _TINY).half()
+    return {f"{name}.{what}": half}, half.float()
+
+
+def _half_above(name: str, what: str, wanted: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
+    half = (wanted * (1 + 2**-10) + _TINY).half()
+    return {f"{name}.{what}": half}, half.float()
+
+
+def _eight_bits(name: str, what: str, wanted: torch.Tensor, axis: int) -> tuple[Tensors, torch.Tensor]:
+    """As 8 bits with a float16 step and offset for each row along tokens; short rows stay float16. Rounded outwards."""
+    import torch
+
+    rows = wanted if axis == 1 else wanted.transpose(1, 2)
+    if rows.shape[-1] < SHORT:
+        return _half_below(name, what, wanted) if what == "low" else _half_above(name, what, wanted)
+    lows, low = _half_below(name, f"{what}.low", rows.amin(-1))
+    steps, step = _half_above(name, f"{what}.scale", (rows.amax(-1) - low) / 254)
+    exact = (rows - low[..., None]) / step[..., None]
+    whole = (exact.floor() if what == "low" else exact.ceil()).clamp(0, 255).to(torch.uint8).contiguous()
+    stored = {f"{name}.{what}": whole} | lows | steps
+    return stored, _parameter(name, what, stored, axis)
+
+
+def _parameter(name: str, what: str, tensors: Mapping[str, torch.Tensor], axis: int) -> torch.Tensor:
+    found = tensors[f"{name}.{what}"].float()
+    if f"{name}.{what}.scale" in tensors:
+        step, low = (tensors[f"{name}.{what}.{part}"].float()[..., None] for part in ("scale", "low"))
+        found = found * step + low
+        found = found if axis == 1 else found.transpose(1, 2)
+    return found.clamp(min=_TINY) if what == "scale" else found
 
 
 def _grouped(tensor: torch.Tensor, axis: int, precision: str) -> torch.Tensor:
