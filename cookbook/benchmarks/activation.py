@@ -153,7 +153,7 @@ class Bench:
             ids = self.ids[start : start + size + following]
             with torch.no_grad():
                 cache = self.local._cache(None, 0)
-                self.local._forward(ids[:size], 0, cache)
+                self.local.forward(ids[:size], 0, cache)
                 layers = [(layer.keys[0].clone(), layer.values[0].clone()) for layer in cache.layers]
                 expected = None
                 for precision in kv_codec.PRECISIONS:
@@ -164,7 +164,7 @@ class Bench:
                     state = self.local._cache(Held(tuple(ids[:size]), (size,), restored), size)
                     out = self.local.model(
                         input_ids=torch.tensor([ids[size:]]), position_ids=torch.arange(size, len(ids))[None],
-                        **{self.local._takes_cache_as: state},
+                        **{self.local.takes_cache_as: state},
                     )  # fmt: skip
                     shares = out.logits[0].float().log_softmax(-1)
                     expected = shares if expected is None else expected

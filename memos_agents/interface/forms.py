@@ -15,7 +15,8 @@ from memos_agents.errors import InvalidRequest
 from memos_agents.infrastructure.provenance.values import Agent, Derivation
 from memos_agents.infrastructure.vault.commit import Commit, Write
 from memos_agents.interface import arguments
-from memos_agents.interface.memory_model import Asked, Memories, MemoryModel, source_version
+from memos_agents.interface.asked import CACHES, Asked, Memories, cache_key, source_versions
+from memos_agents.interface.memory_model import MemoryModel
 from memos_agents.interface.store import Progress
 from memos_agents.interface.surface import Surface
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from memos_agents.models.huggingface import LocalModel
     from memos_agents.models.prompts import Message
 
-CACHES = "activations"
-"""The collection in which caches lie, each under a key that names its source, model and precision."""
+RAM_BYTES = 512 * 2**20
+"""Default budget of a model for keys and values in memory."""
 
 
 class Forms(Surface):
@@ -38,11 +39,16 @@ class Forms(Surface):
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        ram_bytes: int = RAM_BYTES,
+        debug: bool = False,
         progress: Progress | None = None,
     ) -> MemoryModel:
         """A local Hugging Face model: a known short name ("smollm2-135m-instruct"), a hub id, or a folder.
 
-        See `LocalModel.load`; a loaded `LocalModel` is taken as it is. Needs the extra "local".
+        See `LocalModel.load`; a loaded `LocalModel` is taken as it is. `ram_bytes` bounds the keys and values that are
+        kept in memory. With `debug` every prompt with injected keys and values is also run as text and without any
+        memory, and `IntegrityError` raised unless it equals the one and differs from the other. Needs the extra
+        "local".
         """
         from memos_agents.models.huggingface import LocalModel
 
@@ -60,7 +66,7 @@ class Forms(Surface):
                 cache_dir=None if folder is None else Path(folder),
             )
         )
-        return MemoryModel(local, self._store, self._bound)
+        return MemoryModel(local, self._store, self._bound, ram_bytes=ram_bytes, debug=debug)
 
     def prompt(self, prompt: str | Sequence[Message], *, memories: Memories = (), model: MemoryModel) -> str:
         """The exact text that `model` would be run on; see `MemoryModel.prompt`."""
@@ -69,12 +75,17 @@ class Forms(Surface):
     @overload
     def migrate(  # type: ignore[overload-overlap]
         self, ids: str | MemCube, *, to: Literal["activation"], model: MemoryModel, precision: Precision = ...,
-        agent: Agent | str | None = ..., progress: Progress | None = ...,
+        bundle: bool = ..., agent: Agent | str | None = ..., progress: Progress | None = ...,
+    ) -> MemCube: ...  # fmt: skip
+    @overload
+    def migrate(  # type: ignore[overload-overlap]
+        self, ids: Memories, *, to: Literal["activation"], model: MemoryModel, precision: Precision = ...,
+        bundle: Literal[True], agent: Agent | str | None = ..., progress: Progress | None = ...,
     ) -> MemCube: ...  # fmt: skip
     @overload
     def migrate(
         self, ids: Memories, *, to: Literal["activation"], model: MemoryModel, precision: Precision = ...,
-        agent: Agent | str | None = ..., progress: Progress | None = ...,
+        bundle: bool = ..., agent: Agent | str | None = ..., progress: Progress | None = ...,
     ) -> list[MemCube]: ...  # fmt: skip
     def migrate(
         self,
@@ -83,6 +94,7 @@ class Forms(Surface):
         to: Literal["activation"],
         model: MemoryModel,
         precision: Precision = "exact",
+        bundle: bool = False,
         agent: Agent | str | None = None,
         progress: Progress | None = None,
     ) -> MemCube | list[MemCube]:
@@ -92,56 +104,67 @@ class Forms(Surface):
         changes, erased when that is erased. Asked again for the same version, model and precision it is the one that
         is there. "exact" (the default) changes no logit; "int8" and "int4" take a quarter and a sixth of the bytes of
         float32 (see `kv_codec`). One id gives a cube, several a list; each is durable when the next one is begun.
+        `bundle` makes one cache of several memories of one owner, in the order of ids: short ones (under 64 tokens) are
+        hardly worth one each, and within a bundle each knows those before it.
         """
         if to != "activation":
             raise InvalidRequest(f"to={to!r}: a memory can be migrated to 'activation'")
         actor = arguments.agent_of(agent)
         named = [ids] if isinstance(ids, str | MemCube) else list(ids)
+        groups = [named] if bundle and named else [[each] for each in named]
         made = []
-        for each in named:
-            made.append(self._activate(each, model, precision, actor))
+        for group in groups:
+            made.append(self._activate(group, model, precision, actor))
             if progress is not None:
-                progress(len(made), len(named))
-        return made[0] if isinstance(ids, str | MemCube) else made
+                progress(len(made), len(groups))
+        return made[0] if made and (bundle or isinstance(ids, str | MemCube)) else made
 
-    def _activate(self, wanted: str | MemCube, model: MemoryModel, precision: Precision, actor: Agent) -> MemCube:
+    def _activate(
+        self, wanted: Sequence[str | MemCube], model: MemoryModel, precision: Precision, actor: Agent
+    ) -> MemCube:
         from memos_agents.memories import activation
 
         store, scope = self._store, arguments.for_ids(self._bound, self._store.tenant)
         vault = store.writable
-        source = self._head(wanted.id if isinstance(wanted, MemCube) else checked_id(wanted), scope)
-        if source.memory_type is not MemoryType.PLAINTEXT or not source.text or not is_current(source, store.now()):
-            raise InvalidRequest(f"cube {source.id!r} is not a current plaintext memory", cube_id=source.id)
+        ids = sorted({each.id if isinstance(each, MemCube) else checked_id(each) for each in wanted})
+        sources = [self._head(cube_id, scope) for cube_id in ids]
+        for source in sources:
+            if source.memory_type is not MemoryType.PLAINTEXT or not source.text or not is_current(source, store.now()):
+                raise InvalidRequest(f"cube {source.id!r} is not a current plaintext memory", cube_id=source.id)
+        first = sources[0]
+        if any((each.scope, each.governance) != (first.scope, first.governance) for each in sources):
+            raise InvalidRequest("a bundle is for memories with the same scope, readers and rights")
         local = model.local
         if not local.keeps_positions:
             raise InvalidRequest(
                 f"{local.name!r} turns its keys by an angle that depends on the whole prompt's length, so that they "
                 "cannot be kept for another prompt; its memories go in as text"
             )
-        key = f"{source.id}:{local.fingerprint.key[:32]}:{precision}"
-        before = vault.find_key(source.scope, CACHES, key)
-        if before is not None and is_current(before, store.now()) and source_version(before) == source.ref:
+        fingerprint = local.fingerprint
+        key, refs = cache_key(sources, fingerprint, precision), [source.ref for source in sources]
+        before = vault.find_key(first.scope, CACHES, key)
+        if before is not None and is_current(before, store.now()) and source_versions(before) == refs:
             return before
         local.check_unchanged()
-        prompt = model.built("", [Asked(source, source.id, None, "")])
-        (mark,) = prompt.marks
-        if mark is None:
-            raise InvalidRequest(f"the tokens of {local.name!r} do not end where the text of {source.id!r} does")
+        prompt = model.built("", [Asked(source, source.id) for source in sources])
+        mark, begin = prompt.marks[-1], prompt.begin
+        if mark is None or begin is None:
+            raise InvalidRequest(f"the tokens of {local.name!r} do not end where the text of {sources[-1].id!r} does")
         held = local.keys_and_values(prompt, mark)
         manifest, data = activation.encode(
-            held, local.fingerprint, name=local.name, source=source.ref, precision=precision
+            held, fingerprint, name=local.name, sources=refs, begin=begin, precision=precision
         )
         payload = ArtefactPayload(manifest=manifest, blobs={activation.FILE: vault.blobs.put(data)})
         now = store.now()
-        activity = self._activity("prefill", actor, {"model": local.fingerprint.key, "tokens": len(held.ids)})
+        activity = self._activity("prefill", actor, {"model": fingerprint.key, "tokens": len(held.ids)})
         about = Descriptive(semantic_type="keys_and_values", origin="migration", collection=CACHES, key=key)
         cube = MemCube(
             id=store.ids.new_id(now) if before is None else before.id,
             version=1 if before is None else before.version + 1,
-            scope=source.scope, payload=payload, memory_type=MemoryType.ACTIVATION, descriptive=about,
-            governance=source.governance, created_at=now if before is None else before.created_at, recorded_at=now,
+            scope=first.scope, payload=payload, memory_type=MemoryType.ACTIVATION, descriptive=about,
+            governance=first.governance, created_at=now if before is None else before.created_at, recorded_at=now,
         )  # fmt: skip
         write = Write(cube=cube, replaces=None if before is None else before.version)
-        edge = Derivation(derived=cube.ref, source=source.ref)
-        store.commit(Commit(activity=activity, writes=(write,), derivations=(edge,)))
+        edges = tuple(Derivation(derived=cube.ref, source=ref) for ref in refs)
+        store.commit(Commit(activity=activity, writes=(write,), derivations=edges))
         return self._head(cube.id, scope)

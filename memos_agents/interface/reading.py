@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -18,9 +19,9 @@ from memos_agents.infrastructure.vault.base import (
     LogQuery,
     RelationRecord,
     SupportsRecords,
-    VaultStats,
 )
 from memos_agents.interface import arguments
+from memos_agents.interface.results import Stats
 from memos_agents.interface.store import Progress
 from memos_agents.interface.surface import Surface
 
@@ -146,10 +147,12 @@ class Reading(Surface):
         agent_id: str | None = None,
         session_id: str | None = None,
         scope: Scope | None = None,
-    ) -> VaultStats:
-        """Count what a scope holds."""
+    ) -> Stats:
+        """Count what a scope holds; a view is told only of the models that were opened through one like it."""
         named = arguments.for_reading(self._named(user_id, agent_id, session_id, scope), what="stats")
-        return self._store.vault.stats(named)
+        found = self._store.vault.stats(named)
+        models = tuple(model.stats() for model in self._store.models if self._bound in (None, model.bound))
+        return Stats(**{field.name: getattr(found, field.name) for field in fields(found)}, models=models)
 
     def export(
         self,

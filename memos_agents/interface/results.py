@@ -6,9 +6,32 @@ import builtins
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from memos_agents.cube.memcube import MemCube
-from memos_agents.infrastructure.vault.base import Problem
+from memos_agents.infrastructure.vault.base import Problem, VaultStats
+
+if TYPE_CHECKING:
+    from memos_agents.memories.costs import CostReport
+    from memos_agents.memories.prefix_cache import CacheStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStats:
+    """What a local model that is open in this process keeps in memory, what it measured, and what it decided how often,
+    by reason.
+    """
+
+    name: str
+    cache: CacheStats
+    costs: CostReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats(VaultStats):
+    """What a scope holds, and the local models that this process has open for it."""
+
+    models: tuple[ModelStats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -138,8 +138,8 @@ class Revising(Surface):
         parameters: dict[str, JSON] = {"cubes": len(cube_ids), "whole_scope": ids is None and key is None}
         activity = self._activity("erase", actor, parameters)
         result = self._store.commit(lifecycle.plan_erase(cube_ids, activity=activity))
-        for forget in list(self._store.on_erase):
-            forget()
+        for model in list(self._store.models):
+            model.forget()
         is_complete = True
         if isinstance(vault, SupportsScrub):
             if scrub and result.erased:

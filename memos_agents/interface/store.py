@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memos_agents.cube.identity import IdSource
 from memos_agents.cube.moment import utc
@@ -55,8 +56,8 @@ class Store:
         self.ids = ids or IdSource()
         self.tenant = vault.tenant
         self.is_closed = False
-        self.on_erase: list[Callable[[], None]] = []
-        """What to call when something was erased: whoever keeps derived content in memory drops it."""
+        self.models: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Local models that are open on this store (`MemoryModel`): they forget what is erased, and tell `stats`."""
         self.resemblance = Resemblance()
         self._planner = vault if isinstance(vault, SupportsPlanning) else None
         self.searcher: Searchable | None = vault if isinstance(vault, SupportsSearch) else None

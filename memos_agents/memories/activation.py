@@ -29,9 +29,18 @@ _FIXED: Final = ("config", "weights", "tokenizer", "template", "dtype")
 
 
 def encode(
-    held: Held, model: Fingerprint, *, name: str, source: VersionRef, precision: kv_codec.Precision = "exact"
+    held: Held,
+    model: Fingerprint,
+    *,
+    name: str,
+    sources: Sequence[VersionRef],
+    begin: int,
+    precision: kv_codec.Precision = "exact",
 ) -> tuple[dict[str, JSON], bytes]:
-    """The manifest and the bytes of the file that hold `held`, made by `model` from the text of `source`."""
+    """The manifest and the bytes of the file that hold `held`, made by `model` from the texts of `sources`.
+
+    `begin`: how many tokens stand before the first text: those that all prompts with memories share.
+    """
     import torch
     from safetensors.torch import save
 
@@ -50,7 +59,8 @@ def encode(
         "heads": keys.shape[0],
         "head_dimension": keys.shape[2],
         "keys": "after RoPE",
-        "source": [source.cube_id, source.version],
+        "begin": begin,
+        "sources": [[source.cube_id, source.version] for source in sources],
         "transformers": version("transformers"),
     }
     return manifest, save(tensors, metadata={"format": FORMAT})
@@ -75,14 +85,17 @@ def check(manifest: Mapping[str, JSON], model: Fingerprint) -> str | None:
 
 
 def decode(data: bytes | Path, manifest: Mapping[str, JSON], dtype: torch.dtype) -> Held:
-    """The inverse of `encode`; a `Path` is mapped, not read. `IncompatibleModel` says what does not fit."""
+    """The inverse of `encode`. `IncompatibleModel` says what does not fit.
+
+    A file is mapped and copied to memory once: what holds the mapping itself dies with a file that gets shorter.
+    """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load
 
     try:
         if isinstance(data, Path):
             with safe_open(data, framework="pt") as file:
-                tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors: dict[str, Any] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         else:
             tensors = load(data)
     except (SafetensorError, OSError, ValueError) as error:
@@ -93,6 +106,8 @@ def decode(data: bytes | Path, manifest: Mapping[str, JSON], dtype: torch.dtype)
         raise IncompatibleModel("the stored cache is of other tokens than its manifest says", field="ids")
     if not isinstance(ends, Sequence) or not ends or ends[-1] != tokens:
         raise IncompatibleModel("the manifest does not say where its tokens were cut", field="ends")
+    if not isinstance(manifest.get("begin"), int) or not 0 <= cast(int, manifest["begin"]) < tokens:
+        raise IncompatibleModel("the manifest does not say where its text begins", field="begin")
     layers = kv_codec.unpack(tensors, str(manifest.get("precision")), tokens, dtype)
     shapes = {tuple(part.shape) for layer in layers for part in layer}
     expected = (manifest.get("heads"), tokens, manifest.get("head_dimension"))
@@ -101,9 +116,3 @@ def decode(data: bytes | Path, manifest: Mapping[str, JSON], dtype: torch.dtype)
     if any(part.dtype != dtype for layer in layers for part in layer):
         raise IncompatibleModel(f"the stored cache is not in the model's dtype {dtype}", field="dtype")
     return Held(ids, tuple(cast("Sequence[int]", ends)), layers)
-
-
-def source_of(manifest: Mapping[str, JSON]) -> VersionRef:
-    """The plaintext version that a cache was made from."""
-    cube_id, number = cast("Sequence[Any]", manifest["source"])
-    return VersionRef(str(cube_id), int(number))

@@ -10,7 +10,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 from memos_agents.errors import IncompatibleModel, InvalidRequest
 from memos_agents.models import fingerprints, hub, prompts
+from memos_agents.models.attention import share_keys_and_values
+from memos_agents.models.fingerprints import Fingerprint
+from memos_agents.models.generation import Generated, Sampling, Timings, chooser
 from memos_agents.models.prompts import Message, Prompt, Tool
 
 if TYPE_CHECKING:
@@ -52,44 +55,6 @@ class Prefilled:
     kept: Held | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """Seconds of wall clock. `tokens_reused` were taken from memory, `tokens_computed` went through the model."""
-
-    prefill_seconds: float
-    first_token_seconds: float
-    total_seconds: float
-    tokens_reused: int
-    tokens_computed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How tokens are chosen: greedily unless `temperature` is above 0."""
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise InvalidRequest(
-                f"max_new_tokens ({self.max_new_tokens}) must be at least 1, temperature ({self.temperature}) at least "
-                f"0, top_p ({self.top_p}) above 0 and at most 1"
-            )
-
-
-@dataclass(slots=True)
-class Generated:
-    """What came out so far; complete when the iterator that filled it has ended."""
-
-    text: str = ""
-    token_ids: list[int] = field(default_factory=list)
-    timings: Timings | None = None
-
-
 class LocalModel:
     """One model with its tokenizer. Calls from any thread; those on one device take turns."""
 
@@ -97,18 +62,19 @@ class LocalModel:
         """Take a loaded `transformers` model as it is; reads all weights once for the fingerprint."""
         if model.config.is_encoder_decoder:
             raise InvalidRequest("encoder-decoder models have no cache that memory could be put in")
+        share_keys_and_values(model)
         self.model: Any = model.eval()
         self.tokenizer: Any = tokenizer
         self.name = name or str(model.config.name_or_path or type(model).__name__)
-        self.fingerprint = fingerprints.fingerprint(model, tokenizer)
+        self._fingerprint = fingerprints.fingerprint(model, tokenizer)
         self._sample = fingerprints.weights_digest(model)
         self.lock = _lock_of(str(model.device))
         self.keeps_positions = fingerprints.keeps_positions(model.config)
         """Whether a key stays what it is when the prompt grows; else a prompt is one segment, and nothing is kept."""
+        self.turns: bool | None = None
+        """Whether keys can be turned to another position; None until somebody asks (`composing.check_turns`)."""
         named = inspect.signature(model.forward).parameters
-        self._takes_cache_as = (
-            "cache" if "cache" in named else "past_key_values"
-        )  # the new name since transformers 5.24
+        self.takes_cache_as = "cache" if "cache" in named else "past_key_values"  # the new name since transformers 5.24
 
     @classmethod
     def load(
@@ -143,7 +109,12 @@ class LocalModel:
         return cls(model.to(place), tokenizer, name=str(name))
 
     def __repr__(self) -> str:
-        return f"<LocalModel {self.name}, {self.fingerprint.dtype}, {self.model.device}>"
+        return f"<LocalModel {self.name}, {self._fingerprint.dtype}>"
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What decides its keys and values, with the adapter that is active now."""
+        return replace(self._fingerprint, adapter=fingerprints.adapter_digest(self.model))
 
     def prompt(
         self,
@@ -176,36 +147,48 @@ class LocalModel:
         """
         import torch
 
-        begin = _reusable(prompt, held)
+        begin = reusable(prompt, held)
         with self.lock, torch.no_grad():
             cache = self._cache(held, begin)
             out: Any = None
             computed = begin
             for end in prompt.ends:
                 if end > computed:
-                    out = self._forward(prompt.ids[computed:end], computed, cache)
+                    out = self.forward(prompt.ids[computed:end], computed, cache)
                     computed = end
-            kept = _copied(cache, prompt, keep) if keep else None
+            ends = tuple(end for end in prompt.ends if end <= keep)
+            kept = _held(cache, prompt.ids[:keep], ends) if keep else None
             return Prefilled(out.logits[0, -1].float(), cache, begin, len(prompt.ids) - begin, kept)
 
     def keys_and_values(self, prompt: Prompt, length: int, held: Held | None = None) -> Held:
-        """Of the first `length` tokens, which end a segment; copies that belong to nobody else."""
+        """Of the first `length` tokens; the last of its segments may be shorter than the prompt's."""
         import torch
 
-        if length not in prompt.ends:
-            raise InvalidRequest(f"no segment of the prompt ends after {length} tokens")
-        begin = _reusable(prompt, held, most=length)
+        begin = reusable(prompt, held, most=length)
+        ends = (*(end for end in prompt.ends if end < length), length)
         with self.lock, torch.no_grad():
             cache, computed = self._cache(held, begin), begin
-            for end in prompt.ends:
-                if computed < end <= length:
-                    self._forward(prompt.ids[computed:end], computed, cache)
+            for end in ends:
+                if computed < end:
+                    self.forward(prompt.ids[computed:end], computed, cache)
                     computed = end
-            return _copied(cache, prompt, length)
+            return _held(cache, prompt.ids[:length], ends)
 
     def logits(self, prompt: Prompt, held: Held | None = None) -> NDArray[np.float32]:
         """Of the next token, shape (vocabulary,)."""
         found: NDArray[np.float32] = self.prefill(prompt, held).logits.cpu().numpy()
+        return found
+
+    def followed(self, state: Prefilled, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Log-probabilities before each of `token_ids`, shape (tokens, vocabulary), if they follow; uses `state` up."""
+        import torch
+
+        rows = [state.logits[None]]
+        if len(token_ids) > 1:
+            with self.lock, torch.no_grad():
+                begin = state.tokens_reused + state.tokens_computed
+                rows.append(self.forward(token_ids[:-1], begin, state.cache, keep=0).logits[0].float())
+        found: NDArray[np.float32] = torch.cat(rows).log_softmax(-1).cpu().numpy()
         return found
 
     def generate(
@@ -222,7 +205,7 @@ class LocalModel:
         started = time.perf_counter()
         state = self.prefill(prompt) if prefill is None else prefill()
         prefilled = time.perf_counter() - started
-        choose, ends = _chooser(sampling, self.model.device), self._end_ids()
+        choose, ends = chooser(sampling, self.model.device), self._end_ids()
         logits, position, shown, first = state.logits, len(prompt.ids), 0, 0.0
         for _ in range(sampling.max_new_tokens):
             token = choose(logits)
@@ -257,19 +240,33 @@ class LocalModel:
         import torch
 
         with self.lock, torch.no_grad():
-            logits: torch.Tensor = self._forward([token], position, cache).logits[0, -1].float()
+            logits: torch.Tensor = self.forward([token], position, cache).logits[0, -1].float()
             return logits
 
-    def _cache(self, held: Held | None, length: int) -> Any:
+    @property
+    def rotary(self) -> Any:
+        """The module that turns positions into angles; AttributeError if there is none."""
+        for name, module in self.model.named_modules():
+            if name.rpartition(".")[2] == "rotary_emb":
+                return module
+        raise AttributeError(f"{self.name!r} has no rotary embedding")
+
+    def empty_cache(self) -> Any:
         """Plain layers for every kind of attention: windows are masked, so all tokens stay for other prompts to use."""
         from transformers import DynamicCache
 
+        return DynamicCache()
+
+    def _cache(self, held: Held | None, length: int) -> Any:
+        from transformers import DynamicCache
+
         if held is None or not length:
-            return DynamicCache()
+            return self.empty_cache()
         device = self.model.device
         return DynamicCache([(k[None, :, :length].to(device), v[None, :, :length].to(device)) for k, v in held.layers])
 
-    def _forward(self, ids: Sequence[int], start: int, cache: Any) -> Any:
+    def forward(self, ids: Sequence[int], start: int, cache: Any, *, keep: int = 1) -> Any:
+        """One call, with the logits of the last `keep` tokens (0: all). The caller holds the lock, and no gradients."""
         import torch
 
         device = self.model.device
@@ -277,8 +274,8 @@ class LocalModel:
             input_ids=torch.tensor([list(ids)], device=device),
             position_ids=torch.arange(start, start + len(ids), device=device)[None],
             use_cache=True,
-            logits_to_keep=1,
-            **{self._takes_cache_as: cache},
+            logits_to_keep=keep,
+            **{self.takes_cache_as: cache},
         )
 
     def _end_ids(self) -> set[int]:
@@ -288,9 +285,14 @@ class LocalModel:
         return {token for token in found if token is not None}
 
 
-def _copied(cache: Any, prompt: Prompt, length: int) -> Held:
-    layers = [(layer.keys[0, :, :length].clone(), layer.values[0, :, :length].clone()) for layer in cache.layers]
-    return Held(prompt.ids[:length], tuple(end for end in prompt.ends if end <= length), layers)
+def _held(cache: Any, ids: tuple[int, ...], ends: tuple[int, ...]) -> Held:
+    """The cache's tensors themselves where all of it is wanted: it never changes them, it makes new ones."""
+    length = len(ids)
+    layers = [
+        (keys, values) if keys.shape[1] == length else (keys[:, :length].clone(), values[:, :length].clone())
+        for keys, values in ((layer.keys[0], layer.values[0]) for layer in cache.layers)
+    ]
+    return Held(ids, ends, layers)
 
 
 def best_dtype(device: str) -> str:
@@ -312,7 +314,7 @@ def best_dtype(device: str) -> str:
     return "bfloat16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "float32"
 
 
-def _reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> int:
+def reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> int:
     """How many tokens of `held` a prompt can use: whole segments only, and never the last one."""
     if held is None:
         return 0
@@ -326,28 +328,6 @@ def _reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> 
             break
         begin = ours
     return begin
-
-
-def _chooser(sampling: Sampling, device: Any) -> Callable[[torch.Tensor], int]:
-    import torch
-
-    if not sampling.temperature:
-        return lambda logits: int(logits.argmax())
-    source = torch.Generator(device=device)
-    if sampling.seed is None:
-        source.seed()
-    else:
-        source.manual_seed(sampling.seed)
-
-    def choose(logits: torch.Tensor) -> int:
-        shares = torch.softmax(logits / sampling.temperature, -1)
-        if sampling.top_p < 1:
-            ordered, places = shares.sort(descending=True)
-            ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0  # the first that reaches the bound stays
-            shares = torch.zeros_like(shares).scatter(0, places, ordered)
-        return int(torch.multinomial(shares, 1, generator=source))
-
-    return choose
 
 
 def _lock_of(device: str) -> threading.RLock:

@@ -23,6 +23,8 @@ Message: TypeAlias = Mapping[str, Any]
 Tool: TypeAlias = Mapping[str, Any]
 """A function's name, description and JSON schema, as OpenAI writes them: what chat templates read."""
 FIXED_DATE = datetime(2026, 1, 1)  # noqa: DTZ001  # what a template prints as today: it must not change a cached prefix
+LEAST_SEGMENT = 64
+"""Tokens."""
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
@@ -30,13 +32,19 @@ _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 class Prompt:
     """`text` with special tokens in it, its token `ids`, and the ends of its segments (the last is `len(ids)`).
 
-    `marks[i]` is the number of tokens up to the end of the i-th memory, or None where no token ends there.
+    `marks[i]` is the number of tokens up to the end of the i-th memory, or None where no token ends there; `begin` up
+    to the first one's beginning.
     """
 
     text: str
     ids: tuple[int, ...]
     ends: tuple[int, ...]
     marks: tuple[int | None, ...] = ()
+    begin: int | None = None
+
+    def cut_before(self, place: int) -> int:
+        """The last end of a segment, short of the last segment's, at or before `place`; 0 if there is none."""
+        return max((end for end in self.ends[:-1] if end <= place), default=0)
 
     def prefix_hash(self, length: int) -> str:
         """SHA-256 of the first `length` token ids, as hexadecimal digits."""
@@ -87,6 +95,8 @@ def build(
     """`block` stands first in the system message, before the caller's own text; the template is applied once, around
     all of it. `marks` are places in `block`, in characters, where a memory ends: the first is where the first begins.
 
+    Segments end after the first memory; and, where the one before has `LEAST_SEGMENT` tokens at least, after the others
+    and where an earlier turn's prompt ended, before the assistant's answer to it.
     A model without a chat template gets a plain layout: the block, then `User: …` and `Assistant:` in turn.
     Raises `InvalidRequest` for `tools` that the template has no place for.
     """
@@ -100,8 +110,30 @@ def build(
         raise InvalidRequest("the prompt has no tokens")
     start = text.find(block) if block else -1  # the first: a later message may quote the same memories
     places = [None if start < 0 else _token_at(offsets, start + mark) for mark in marks]
-    ends = sorted({place for place in places if place is not None and 0 < place < len(ids)} | {len(ids)})
-    return Prompt(text, ids, tuple(ends), tuple(places[1:]))
+    turns = [_token_at(offsets, place) for place in _turns(tokenizer, messages, tools, text)]
+    ends = _cuts(len(ids), places[1:], turns)
+    return Prompt(text, ids, ends, tuple(places[1:]), places[0] if places else None)
+
+
+def _cuts(count: int, memories: Sequence[int | None], turns: Sequence[int | None]) -> tuple[int, ...]:
+    """A forward call has a price of its own (every weight is read), so short segments are run with the next one."""
+    first = next((place for place in memories if place), 0)
+    ends = [first] if 0 < first < count else []
+    for place in sorted({place for place in (*memories, *turns) if place is not None and place > first}):
+        if place < count and place - (ends[-1] if ends else 0) >= LEAST_SEGMENT:
+            ends.append(place)
+    return (*ends, count)
+
+
+def _turns(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Tool], text: str) -> list[int]:
+    """Where the prompts of earlier turns ended, in characters, if the template writes them the same in longer ones."""
+    found = []
+    for place, message in enumerate(messages):
+        if message["role"] == "assistant" and place:
+            before = _rendered(tokenizer, messages[:place], tools)
+            if text.startswith(before):
+                found.append(len(before))
+    return found
 
 
 def _with_system(tokenizer: Any, messages: list[dict[str, Any]], block: str) -> list[dict[str, Any]]:

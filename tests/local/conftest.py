@@ -19,6 +19,7 @@ from memos_agents import MemOS
 from memos_agents.models.huggingface import LocalModel
 from memos_agents.testing import HashEmbedder
 
+torch.set_num_threads(1)  # the tests run side by side: more threads than cores wait for each other
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|start|>system\nYou are a helpful assistant.<|end|>\n{% endif %}"
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"

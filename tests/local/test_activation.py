@@ -233,6 +233,30 @@ def test_another_adapter_is_no_error_but_a_reason(make_small: Any) -> None:
     assert "adapter" in str(activation.check(manifest, replace(local.fingerprint, adapter="0" * 64)))
 
 
+def test_an_active_adapter_is_part_of_what_a_cache_is_made_by(memos: MemOS, make_small: Any) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    local = make_small("llama")
+    model, cube = memos.model(local), memos.add(TEXTS[0], user_id="mara")[0]
+    cache = memos.migrate(cube, to="activation", model=model)
+    plain = model.logits(QUESTION, memories=[cube])
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["k_proj"], init_lora_weights=False), local.model)
+    adapted = model.logits(QUESTION, memories=[cube])
+    assert np.abs(adapted - plain).max() > 1e-3, "the adapter must matter"
+    with_cache = model.generate(QUESTION, memories=[cache], max_new_tokens=1)
+    assert [(used.form, used.reason) for used in with_cache.memories] == [("plaintext", "another adapter is active")]
+    assert np.array_equal(model.logits(QUESTION, memories=[cache]), adapted)
+    own = memos.migrate(cube, to="activation", model=model)
+    assert own.id != cache.id
+    assert np.array_equal(model.logits(QUESTION, memories=[own]), adapted)
+    assert model.generate(QUESTION, memories=[own], max_new_tokens=1).memories[0].form == "activation"
+    for module in local.model.modules():
+        if hasattr(module, "lora_A"):
+            module.enable_adapters(False)
+    assert np.array_equal(model.logits(QUESTION, memories=[cache]), plain)
+    assert model.generate(QUESTION, memories=[cache], max_new_tokens=1).memories[0].form == "activation"
+
+
 def test_a_damaged_blob_is_refused_and_the_text_still_works(tmp_path: Path, make_small: Any) -> None:
     with MemOS.open(tmp_path / "memos.db", embedder="none") as memos:
         model, cube = memos.model(make_small("llama")), memos.add(TEXTS[0], user_id="mara")[0]
