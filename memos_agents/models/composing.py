@@ -252,6 +252,7 @@ def _scattering(keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor) 
 
 def _stopping() -> Any:
     """A cache layer that ends the forward call with what it is given."""
+
     def stop(new_keys: Any, new_values: Any, *args: Any, **more: Any) -> tuple[Any, Any]:
         raise _EnoughError(new_keys, new_values)
 

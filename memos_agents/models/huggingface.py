@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_agents.errors import IncompatibleModel, InvalidRequest
-from memos_agents.models import fingerprints, hub, prompts
+from memos_agents.models import fingerprints, hub, loading, prompts
 from memos_agents.models.attention import share_keys_and_values
 from memos_agents.models.fingerprints import Fingerprint
 from memos_agents.models.generation import Generated, Sampling, Timings, chooser
@@ -92,21 +92,10 @@ class LocalModel:
         `device` None: the first GPU, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU float32, unless a probe of
         a tenth of a second shows bfloat16 to be faster there.
         """
-        try:
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError as error:
-            raise ImportError("local models need the extra: pip install 'memos-agents[local]'") from error
-        folder = hub.find_weights(name, revision=revision, cache_dir=cache_dir, progress=progress)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        kind = getattr(torch, dtype or best_dtype(place), None)
-        if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-            raise InvalidRequest(f"{dtype!r} is no dtype for weights; use float32, bfloat16 or float16")
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=kind, local_files_only=True, use_safetensors=True
+        model, tokenizer = loading.loaded(
+            name, revision=revision, device=device, dtype=dtype, cache_dir=cache_dir, progress=progress
         )
-        return cls(model.to(place), tokenizer, name=str(name))
+        return cls(model, tokenizer, name=str(name))
 
     def __repr__(self) -> str:
         return f"<LocalModel {self.name}, {self._fingerprint.dtype}>"
@@ -293,25 +282,6 @@ def _held(cache: Any, ids: tuple[int, ...], ends: tuple[int, ...]) -> Held:
         for keys, values in ((layer.keys[0], layer.values[0]) for layer in cache.layers)
     ]
     return Held(ids, ends, layers)
-
-
-def best_dtype(device: str) -> str:
-    """bfloat16 on a GPU, and on a CPU where a product of the size of a layer's is faster in it."""
-    if not device.startswith("cpu"):
-        return "bfloat16"
-    import torch
-
-    def seconds(kind: torch.dtype) -> float:
-        left, right = torch.ones(16, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
-        _ = left @ right
-        times = []
-        for _ in range(5):
-            started = time.perf_counter()
-            _ = left @ right
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    return "bfloat16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "float32"
 
 
 def reusable(prompt: Prompt, held: Held | None, *, most: int | None = None) -> int:

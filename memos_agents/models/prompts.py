@@ -130,7 +130,10 @@ def _turns(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Tool], t
     found = []
     for place, message in enumerate(messages):
         if message["role"] == "assistant" and place:
-            before = _rendered(tokenizer, messages[:place], tools)
+            try:
+                before = _rendered(tokenizer, messages[:place], tools)
+            except Exception:  # noqa: BLE001, S112  # a template that refuses this beginning had no such turn
+                continue
             if text.startswith(before):
                 found.append(len(before))
     return found
