@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,7 +16,7 @@ from memos_agents.connectors.openai.conversation import (
     answer_of_response,
     read_request,
     turns_of,
-    value_of,
+    with_blocks,
     with_instructions,
     with_system_message,
 )
@@ -29,10 +27,12 @@ from memos_agents.connectors.openai.streams import (
     Listener,
     ResponseListener,
 )
+from memos_agents.connectors.openai.telling import Teller, Telling
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import InvalidRequest, MemOSError
 from memos_agents.interface import recall
 from memos_agents.interface.arguments import count_of
+from memos_agents.interface.layout import Layout, check_layout
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 Client = TypeVar("Client", bound="OpenAI | AsyncOpenAI")
 
 _AGENT = "openai.with_memory"
-_CONVERSATIONS = 1_000
-"""Conversations for which the memories that were told are kept in mind; the oldest is forgotten first."""
 
 
 def with_memory(
@@ -54,17 +52,23 @@ def with_memory(
     scope: Scope | None = None,
     limit: int = 8,
     max_tokens: int = recall.MAX_TOKENS,
+    layout: Layout = "append",
 ) -> Client:
     """Return a client like `client` whose answers come with memory; `client` itself stays as it is.
 
     `responses.create`, `.parse` and `.stream` and `chat.completions.create`, `.parse` and `.stream` search for what the
-    user said last, tell the model at most `limit` memories in at most `max_tokens` (as quotations, in `instructions` or
-    the system message, which no conversation keeps), and record the user's new messages and the answer once it is
-    complete. A stream that breaks off, a failed or a background answer records nothing. Everything else passes through.
+    user said last, tell the model at most `limit` memories for it, as quotations that no conversation keeps, and
+    record the user's new messages and the answer once it is complete. A stream that breaks off, a failed or a
+    background answer records nothing. Everything else passes through.
 
     Whose: as for every connector; `session_id` is where a conversation is recorded, while recall looks at everything of
-    the user or agent. With a session (or `previous_response_id`, or `conversation`) what was told once stays told, in
-    the same bytes, so that the server's prefix cache keeps hitting.
+    the user or agent.
+
+    `layout` "append": what was told in a conversation stays told, in the same bytes and at the same place, so that the
+    server's prefix cache keeps hitting; once it is more than `max_tokens` it begins anew. The first memories stand at
+    the end of `instructions` or the system message, later ones in front of the message that they were recalled for;
+    where the server keeps the history, all of them in `instructions`. "fresh": those for the last message alone, in
+    front of it (or in `instructions`). See `docs/serving.md`.
 
     If memory cannot be read the call fails before the server is asked. If the answer came but cannot be recorded, the
     `MemOSError` carries it in `details["response"]`. Closing either client closes the connections of both.
@@ -83,16 +87,19 @@ def with_memory(
         session_id=None if is_named else session_id,
         scope=scope,
     )
-    memory = _Memory(
+    session_id = views.sync.scoped(session_id=session_id).scope.session_id
+    teller = Teller(
         views,
         session_id,
         limit=count_of(limit, what="limit"),
         max_tokens=count_of(max_tokens, what="max_tokens", most=10**7),
+        layout=check_layout(layout),
     )
+    memory = Memory(client, teller, views, session_id)
     return _remembering(client, memory)
 
 
-class _Dialect(NamedTuple):
+class Dialect(NamedTuple):
     """How one of the two APIs says things."""
 
     field: str
@@ -100,63 +107,56 @@ class _Dialect(NamedTuple):
     answer: Callable[[object], Answer | None]
     listener: Callable[[], Listener]
 
+    def laid_out(self, request: Request, telling: Telling) -> dict[str, Any]:
+        """The arguments of a request that also tells."""
+        arguments = request.arguments
+        if telling.before:
+            arguments = with_blocks(arguments, self.field, telling.before)
+        return self.told(arguments, telling.start) if telling.start else arguments
 
-_RESPONSES = _Dialect("input", with_instructions, answer_of_response, ResponseListener)
-_COMPLETIONS = _Dialect("messages", with_system_message, answer_of_completion, CompletionListener)
+
+_RESPONSES = Dialect("input", with_instructions, answer_of_response, ResponseListener)
+COMPLETIONS = Dialect("messages", with_system_message, answer_of_completion, CompletionListener)
 
 
-class _Memory:
-    """What one wrapped client recalls and records."""
+class Memory:
+    """What one client recalls and records; `plain` is the client without it."""
 
-    def __init__(self, views: recall.Views, session_id: str | None, *, limit: int, max_tokens: int) -> None:
-        self.views = views
-        self._session_id = views.sync.scoped(session_id=session_id).scope.session_id
-        self._limit, self._max_tokens = limit, max_tokens
-        self._told: OrderedDict[str, list[str]] = OrderedDict()  # references of versions, never texts
-        self._lock = threading.Lock()
+    def __init__(
+        self, plain: OpenAI | AsyncOpenAI, teller: Teller, views: recall.Views, session_id: str | None
+    ) -> None:
+        self.plain, self.teller, self.views = plain, teller, views
+        self._session_id = session_id
 
-    def recall(self, request: Request) -> tuple[str, list[str]]:
-        """The block to tell, and the versions that are in it."""
-        view = self.views.sync
-        shown = recall.still_current(view, self._known(self._conversation(request.arguments)))
-        found = view.search(request.question, limit=self._limit) if request.question else []
-        new = [hit for hit in found if hit.cube.text not in request.said]
-        cubes = recall.extended(shown, new, max_tokens=self._max_tokens)
-        return recall.render(cubes, max_tokens=self._max_tokens), [str(cube.ref) for cube in cubes]
+    def speaking_through(self, plain: OpenAI | AsyncOpenAI) -> Memory:
+        """The same memory with another client."""
+        return Memory(plain, self.teller, self.views, self._session_id)
 
-    def record(self, request: Request, refs: list[str], answer: Answer) -> None:
+    def prepare(self, request: Request, dialect: Dialect) -> tuple[dict[str, Any], Telling]:
+        """The arguments of the call that also tells what is remembered, and what that is."""
+        telling = self.teller.tell(request)
+        return dialect.laid_out(request, telling), telling
+
+    def record(self, request: Request, telling: Telling, answer: Answer) -> None:
         """Keep what was said, and in mind what was told."""
         said = [*(("user", text) for text in request.new), ("assistant", answer.text)]
         messages = [{"role": role, "content": piece} for role, text in said for piece in turns_of(text)]
         if messages:
             self.views.sync.add(messages, session_id=self._session_id, agent=_AGENT, origin=_AGENT, merge=False)
-        for conversation in {self._conversation(request.arguments), answer.response_id} - {None}:
-            self._keep(str(conversation), refs)
-
-    def _conversation(self, arguments: Mapping[str, Any]) -> str | None:
-        """By what the conversation that a request goes on with is known."""
-        named = arguments.get("conversation")
-        for name in (named, value_of(named, "id"), arguments.get("previous_response_id"), self._session_id):
-            if isinstance(name, str) and name:
-                return name
-        return None
-
-    def _known(self, conversation: str | None) -> list[str]:
-        with self._lock:
-            return list(self._told.get(conversation, ())) if conversation is not None else []
-
-    def _keep(self, conversation: str, refs: list[str]) -> None:
-        with self._lock:
-            self._told[conversation] = refs
-            self._told.move_to_end(conversation)
-            if len(self._told) > _CONVERSATIONS:
-                self._told.popitem(last=False)
+        self.teller.keep(telling, answer.response_id)
 
 
-def _remembering(client: Client, memory: _Memory) -> Client:
+def memory_of(client: object) -> Memory | None:
+    """What a client recalls and records; None for one that was not made by `with_memory`."""
+    found = vars(client).get("_memos")
+    return found if isinstance(found, Memory) else None
+
+
+def _remembering(client: Client, memory: Memory) -> Client:
     """A shallow copy that shares the connections, with resources of its own."""
     wrapped = copy.copy(client)
     own = vars(wrapped)
+    own["_memos"] = memory
     for name in ("responses", "chat", "with_raw_response", "with_streaming_response"):
         own.pop(name, None)  # resources that the original has made already
     wrap = _wrap_async if _is_async(client) else _wrap
@@ -164,13 +164,14 @@ def _remembering(client: Client, memory: _Memory) -> Client:
     own["chat"] = chat = copy.copy(client.chat)
     for name in ("completions", "with_raw_response", "with_streaming_response"):
         vars(chat).pop(name, None)
-    vars(chat)["completions"] = _with_calls(copy.copy(client.chat.completions), wrap, _COMPLETIONS, memory)
+    vars(chat)["completions"] = _with_calls(copy.copy(client.chat.completions), wrap, COMPLETIONS, memory)
 
     make: Callable[..., Any] = client.copy
 
     @functools.wraps(make)
     def copied(*args: Any, **kwargs: Any) -> Any:
-        return _remembering(make(*args, **kwargs), memory)
+        made = make(*args, **kwargs)
+        return _remembering(made, memory.speaking_through(made))
 
     own["copy"] = own["with_options"] = copied
     return wrapped
@@ -182,7 +183,7 @@ def _is_async(client: object) -> bool:
     return isinstance(client, AsyncOpenAI)
 
 
-def _with_calls(resource: Any, wrap: Callable[..., Any], dialect: _Dialect, memory: _Memory) -> Any:
+def _with_calls(resource: Any, wrap: Callable[..., Any], dialect: Dialect, memory: Memory) -> Any:
     """`resource` with its two calls wrapped; its other helpers (`stream`, raw responses) are made of these."""
     own = vars(resource)
     for name in ("with_raw_response", "with_streaming_response"):
@@ -192,15 +193,15 @@ def _with_calls(resource: Any, wrap: Callable[..., Any], dialect: _Dialect, memo
     return resource
 
 
-def _wrap(call: Callable[..., Any], dialect: _Dialect, memory: _Memory) -> Callable[..., Any]:
+def _wrap(call: Callable[..., Any], dialect: Dialect, memory: Memory) -> Callable[..., Any]:
     @functools.wraps(call)
     def remembering(**arguments: Any) -> Any:
         request = read_request(arguments, field=dialect.field)
-        block, refs = memory.recall(request)
-        result = call(**(dialect.told(request.arguments, block) if block else request.arguments))
+        arguments, telling = memory.prepare(request, dialect)
+        result = call(**arguments)
 
         def tell(answer: Answer) -> None:
-            memory.record(request, refs, answer)
+            memory.record(request, telling, answer)
 
         def heard(result: Any) -> Any:
             if request.is_streamed:
@@ -218,17 +219,17 @@ def _wrap(call: Callable[..., Any], dialect: _Dialect, memory: _Memory) -> Calla
     return remembering
 
 
-def _wrap_async(call: Callable[..., Any], dialect: _Dialect, memory: _Memory) -> Callable[..., Any]:
+def _wrap_async(call: Callable[..., Any], dialect: Dialect, memory: Memory) -> Callable[..., Any]:
     aio = memory.views.aio
 
     @functools.wraps(call)
     async def remembering(**arguments: Any) -> Any:
         request = read_request(arguments, field=dialect.field)
-        block, refs = await recall.on_thread(aio, memory.recall, request)
-        result = await call(**(dialect.told(request.arguments, block) if block else request.arguments))
+        arguments, telling = await recall.on_thread(aio, memory.prepare, request, dialect)
+        result = await call(**arguments)
 
         async def tell(answer: Answer) -> None:
-            await recall.on_thread(aio, memory.record, request, refs, answer)
+            await recall.on_thread(aio, memory.record, request, telling, answer)
 
         def listened(stream: Any) -> Any:
             return AsyncHeardStream(stream, dialect.listener(), tell)

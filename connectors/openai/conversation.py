@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from memos_agents.interface.layout import in_front_of
 from memos_agents.interface.reader import MAX_TEXT_CHARACTERS
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
@@ -24,10 +25,15 @@ _RAW = "x-stainless-raw-response"
 class Request:
     """One call: its arguments with lists instead of iterators, what is asked, what is new, all that is said.
 
-    `wants_raw`: the HTTP response, from `with_raw_response` or `with_streaming_response`.
+    `entries` is the conversation in it, `has_history` says that it is all of it and no server keeps it, `asks` that it
+    ends with a message of the user. `wants_raw`: the HTTP response, from `with_raw_response` or
+    `with_streaming_response`.
     """
 
     arguments: dict[str, Any]
+    entries: Sequence[object]
+    has_history: bool
+    asks: bool
     question: str
     new: tuple[str, ...]
     said: frozenset[str]
@@ -62,6 +68,9 @@ def read_request(arguments: Mapping[str, Any], *, field: str) -> Request:
     question = _storable(asked)[-_QUESTION_CHARACTERS:]
     return Request(
         arguments=own,
+        entries=entries,
+        has_history=field == "messages" or _carries_all(arguments),
+        asks=bool(entries) and value_of(entries[-1], "role") == "user",
         question=question if _says(question) else "",
         new=tuple(text for text in new if _says(text)),
         said=frozenset(text for _, text in spoken),
@@ -93,6 +102,20 @@ def with_system_message(arguments: Mapping[str, Any], block: str) -> dict[str, A
     else:
         messages.insert(0, {"role": "system", "content": block})
     return {**arguments, "messages": messages}
+
+
+def with_blocks(arguments: Mapping[str, Any], field: str, blocks: Mapping[int, str]) -> dict[str, Any]:
+    """A request in whose `field` blocks stand in front of what the messages with these indexes say."""
+    given = arguments[field]
+    if isinstance(given, str):
+        return {**arguments, field: in_front_of(given, blocks[0])}
+    entries = list(given)
+    for index, block in blocks.items():
+        entry = entries[index]
+        fields = dict(entry) if isinstance(entry, Mapping) else {"role": value_of(entry, "role")}
+        kind = "text" if field == "messages" else "input_text"
+        entries[index] = {**fields, "content": in_front_of(value_of(entry, "content"), block, kind=kind)}
+    return {**arguments, field: entries}
 
 
 def text_of(entry: object) -> str:
@@ -140,6 +163,12 @@ def turns_of(text: str) -> list[str]:
     kept = _storable(text)
     pieces = [kept[start : start + MAX_TEXT_CHARACTERS] for start in range(0, len(kept), MAX_TEXT_CHARACTERS)]
     return [piece for piece in pieces if _says(piece)]
+
+
+def _carries_all(arguments: Mapping[str, Any]) -> bool:
+    """Whether a Responses request is the whole conversation, and no later one can go on with what it brings."""
+    goes_on = arguments.get("previous_response_id") or arguments.get("conversation")
+    return arguments.get("store") is False and not goes_on
 
 
 def _storable(text: str) -> str:

@@ -50,13 +50,18 @@ class ThreadWatch:
         monkeypatch.setattr(Store, "vault", property(watched))
 
 
+def said_by_user(messages: list[BaseMessage]) -> list[str]:
+    """The user's own words, without the memories in front of them."""
+    return [message.text.rpartition("</memories>\n\n")[2] for message in messages if isinstance(message, HumanMessage)]
+
+
 async def test_no_leak_no_lost_turn_no_blocked_loop(
     memos: MemOS, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def script(messages: list[BaseMessage]) -> AIMessage | str:
         if isinstance(messages[-1], ToolMessage):
             return "Done."
-        said = next(message.text for message in reversed(messages) if isinstance(message, HumanMessage))
+        said = said_by_user(messages)[-1]
         if said.startswith("Remember"):
             secret = said.split()[-1]
             call = {"name": "add_memory", "args": {"text": f"The secret word is {secret}"}, "id": f"c-{said}"}
@@ -96,8 +101,8 @@ async def test_no_leak_no_lost_turn_no_blocked_loop(
     assert watch.threads and threading.get_ident() not in watch.threads, "the store was used on the loop's thread"
     assert ticks > TURNS, "the loop stood still while the agents ran"
     for request in model.seen:
-        block = "".join(str(message.text) for message in request if isinstance(message, SystemMessage))
-        said = {word for message in request if isinstance(message, HumanMessage) for word in message.text.split()}
+        block = "".join(str(message.text) for message in request if isinstance(message, SystemMessage | HumanMessage))
+        said = {word for text in said_by_user(request) for word in text.split()}
         owners = {number for number in range(CONVERSATIONS) if any(word.startswith(f"{number}/") for word in said)}
         (owner,) = {number % USERS for number in owners}
         mentioned = {number for number in range(USERS) if f"secret-of-user{number}" in block}
@@ -113,7 +118,8 @@ async def test_no_leak_no_lost_turn_no_blocked_loop(
             f"What is the secret word? {number}/2",
             f"Heard: What is the secret word? {number}/2",
         ]
-    assert any("secret-of-user" in model.system(number) for number in range(len(model.seen))), "nothing was recalled"
+    shown = [message.text for request in model.seen for message in request]
+    assert any('"text": "The secret word is secret-of-user' in text for text in shown), "nothing was recalled"
 
 
 async def test_every_asynchronous_method_stays_off_the_loop(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:

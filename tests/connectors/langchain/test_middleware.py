@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -52,8 +53,13 @@ def agent_of(model: Any, memos: Any, *, saver: Any = None, **options: Any) -> An
     )
 
 
+def prompt(model: Any, number: int = -1) -> str:
+    """Everything that one request shows to the model."""
+    return "\n\n".join(f"{message.type}: {message.text}" for message in model.seen[number])
+
+
 def quotations(block: str) -> list[dict[str, Any]]:
-    lines = block.split(PREAMBLE, 1)[1].split("</memories>")[0].strip().splitlines()
+    lines = [line for part in block.split(PREAMBLE)[1:] for line in part.split("</memories>")[0].strip().splitlines()]
     return [json.loads(line) for line in lines]
 
 
@@ -150,7 +156,7 @@ def test_what_is_erased_leaves_a_running_thread(memos: MemOS, scripted: Any) -> 
     memos.erase(cube.id)
     memos.update(other.id, "The code word of work is Everest.")
     ask(agent, "Tell me the code word again.")
-    assert "Zanzibar" not in model.system() and "Kilimanjaro" not in model.system() and "Everest" in model.system()
+    assert "Zanzibar" not in prompt(model) and "Kilimanjaro" not in prompt(model) and "Everest" in prompt(model)
 
 
 def test_an_erasure_between_two_calls_of_the_model_counts(memos: MemOS, scripted: Any) -> None:
@@ -174,10 +180,11 @@ def test_the_prompt_only_grows_within_a_thread(memos: MemOS, scripted: Any) -> N
     agent = agent_of(model, memos, saver=InMemorySaver(), k=2)
     for animal in ("cats", "dogs", "birds", "cats"):
         ask(agent, f"Tell me about {animal}.")
-    prompts = [model.system(number).removesuffix("</memories>") for number in range(4)]
+    prompts = [prompt(model, number) for number in range(4)]
     for earlier, later in pairwise(prompts):
         assert later.startswith(earlier)
-    assert len(prompts[2]) > len(prompts[0])
+    assert [prompts[3].count(PREAMBLE), model.system().count("Fact")] == [3, 2]
+    assert prompts[3].endswith("human: Tell me about cats.")  # nothing new was found, so nothing is said
 
 
 def test_the_budget_holds_and_begins_anew(memos: MemOS, scripted: Any) -> None:
@@ -190,9 +197,10 @@ def test_the_budget_holds_and_begins_anew(memos: MemOS, scripted: Any) -> None:
         sizes = []
         for animal in ("cats", "dogs"):
             ask(agent, f"About {animal}?")
-            shown = quotations(model.system()) if "<memories>" in model.system() else []
+            shown = quotations(prompt(model))
             assert not shown or shown[-1]["text"].startswith(f"About {animal}")
-            assert len(model.system().split()) - len("You are kind.".split()) <= max_tokens
+            blocks = re.findall(r"<memories>.*?</memories>", prompt(model), re.DOTALL)
+            assert sum(len(block.split()) for block in blocks) <= max_tokens
             sizes.append(len(shown))
         assert sizes == expected
 
