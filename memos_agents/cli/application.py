@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from memos_agents.cli import adding, benching, copying, erasing, finding, inspecting, keeping, mcp, mirroring, neo4j
+from memos_agents.cli import (
+    adding,
+    benching,
+    chatting,
+    copying,
+    erasing,
+    finding,
+    inspecting,
+    keeping,
+    mcp,
+    mirroring,
+    neo4j,
+)
 from memos_agents.cli.failures import USAGE, ReportingGroup
 from memos_agents.cli.help import CONTEXT, SectionedCommand, SectionedGroup, help_text
 from memos_agents.cli.options import publish_start, start, with_shared_options
@@ -23,6 +35,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("list", finding.list_memories, _FIND),
     ("history", finding.history, _FIND),
     ("provenance", finding.provenance, _FIND),
+    ("chat", chatting.chat, _FIND),
     ("log", inspecting.log, _FIND),
     ("stats", inspecting.stats, _FIND),
     ("erase", erasing.erase, _FORGET),

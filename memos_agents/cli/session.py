@@ -115,7 +115,7 @@ class Session:
         from memos_agents import MemOS
 
         target = self.settings.store
-        self._check_target(target, creates=creates)
+        self.check_store(creates=creates)
         is_new = creates and "://" not in target and not Path(target).exists()
         try:
             memos = MemOS.open(
@@ -138,7 +138,9 @@ class Session:
                 self.out.remark(f"made the new store {target}")
             yield memos
 
-    def _check_target(self, target: str, *, creates: bool) -> None:
+    def check_store(self, *, creates: bool) -> None:
+        """Refuse, without opening it, what cannot be a store or is not there."""
+        target = self.settings.store
         if target == ":memory:":
             raise InvalidRequest("':memory:' is gone when the command ends; name a file with --store")
         if "://" in target:

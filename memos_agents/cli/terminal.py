@@ -114,6 +114,12 @@ class Output:
         text = Text.assemble(*styled)
         self._out().print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)
 
+    def piece(self, text: str) -> None:
+        """Write a part of a line for people, to be seen at once (nothing with --json)."""
+        if not self.as_json:
+            sys.stdout.write(printable(text))
+            sys.stdout.flush()
+
     def document(self, value: object) -> None:
         """Write one JSON document on one line (only with --json)."""
         if self.as_json:
