@@ -61,6 +61,20 @@ def test_text_and_cache_give_the_same_answer_and_it_is_right(memos: tuple[MemOS,
 
 @needs_weights
 @pytest.mark.slow
+def test_a_chat_answers_with_what_is_remembered(memos: tuple[MemOS, Any]) -> None:
+    store, model = memos
+    note = store.add("I live in Lisbon and work as a carpenter.", user_id="tom")[0]
+    first = store.chat("Where do I live?", user_id="tom", model=model, max_new_tokens=24)
+    assert "Lisbon" in first.text
+    assert [(each.id, each.form) for each in first.memories] == [(note.id, "plaintext")]
+    again = store.chat("Where do I live?", user_id="tom", model=model, memories=first.cubes, max_new_tokens=24)
+    assert again.token_ids == first.token_ids
+    assert again.memories[0].form == "activation" and again.timings.tokens_reused > 0
+    assert "Lisbon" not in store.chat("Where do I live?", user_id="ann", model=model, max_new_tokens=24).text
+
+
+@needs_weights
+@pytest.mark.slow
 def test_weights_are_whole_checked_and_made_once(weights: Path, tmp_path: Path) -> None:
     before = (weights / hub.MARK).stat().st_mtime_ns
     assert hub.find_weights(NAME, cache_dir=weights.parent) == weights
