@@ -19,9 +19,10 @@ from memos_agents.infrastructure.vault.base import (
     SupportsScrub,
     SupportsSearch,
 )
+from memos_agents.infrastructure.vault.blob_copies import DISK_BYTES
 from memos_agents.infrastructure.vault.commit import Commit
 from memos_agents.interface import arguments
-from memos_agents.interface.opening import embedder_of, open_vault
+from memos_agents.interface.opening import blobs_of, embedder_of, open_vault
 from memos_agents.interface.reading import FilePath, local_path
 from memos_agents.interface.results import LoadReport, ReembedReport, VerifyReport
 from memos_agents.interface.store import Progress, Store, bind_space, fill_space
@@ -75,6 +76,8 @@ class MemOS(Front):
         clock: Callable[[], datetime] | None = None,
         readonly: bool = False,
         reembed: bool = False,
+        blobs: FilePath | None = None,
+        disk_bytes: int = DISK_BYTES,
     ) -> MemOS:
         """Open a store, made if it is not there: a file, ":memory:" for one that ends with the process, or a Neo4j
         server ("neo4j://localhost:7687", "neo4j+s://graph.example"; needs the extra "neo4j").
@@ -88,6 +91,10 @@ class MemOS(Front):
         order. `clock` replaces the system's time. `cache_dir` is where downloaded model weights are kept. `auth` (user,
         password; else NEO4J_USERNAME and NEO4J_PASSWORD), `database` and `allow_insecure` (plaintext to another
         machine) are for servers and refused for a file.
+
+        `blobs` is where payload bytes (keys and values, adapters) lie, if not beside the store: a folder, or any fsspec
+        address ("s3://bucket/folder"), of which copies are kept in `cache_dir`, `disk_bytes` of them at most. A store
+        does not remember it: give it with every opening.
         """
         name = check_name(tenant, what="tenant")
         model = embedder_of(embedder)
@@ -99,6 +106,7 @@ class MemOS(Front):
             auth=auth,
             database=database,
             allow_insecure=allow_insecure,
+            blobs=blobs_of(blobs, cache_dir=cache_dir, disk_bytes=disk_bytes),
         )
         try:
             converts = reembed and model is not None

@@ -11,14 +11,16 @@ from memos_agents.cube.identity import checked_id
 from memos_agents.cube.memcube import MemCube, is_current
 from memos_agents.cube.metadata import Descriptive
 from memos_agents.cube.payload import ArtefactPayload, MemoryType
+from memos_agents.cube.scope import Scope
 from memos_agents.errors import InvalidRequest
 from memos_agents.infrastructure.provenance.values import Agent, Derivation
 from memos_agents.infrastructure.vault.commit import Commit, Write
 from memos_agents.interface import arguments
 from memos_agents.interface.asked import CACHES, Asked, Memories, cache_key, source_versions
+from memos_agents.interface.finding import Finding
 from memos_agents.interface.memory_model import MemoryModel
+from memos_agents.interface.revising import Revising
 from memos_agents.interface.store import Progress
-from memos_agents.interface.surface import Surface
 
 if TYPE_CHECKING:
     from memos_agents.memories.kv_codec import Precision
@@ -29,7 +31,7 @@ RAM_BYTES = 512 * 2**20
 """Default budget of a model for keys and values in memory."""
 
 
-class Forms(Surface):
+class Forms(Finding, Revising):
     """Models, and moving memories between their forms."""
 
     def model(
@@ -40,15 +42,17 @@ class Forms(Surface):
         device: str | None = None,
         dtype: str | None = None,
         ram_bytes: int = RAM_BYTES,
+        stored_bytes: int | None = None,
         debug: bool = False,
         progress: Progress | None = None,
     ) -> MemoryModel:
         """A local Hugging Face model: a known short name ("smollm2-135m-instruct"), a hub id, or a folder.
 
         See `LocalModel.load`; a loaded `LocalModel` is taken as it is. `ram_bytes` bounds the keys and values that are
-        kept in memory. With `debug` every prompt with injected keys and values is also run as text and without any
-        memory, and `IntegrityError` raised unless it equals the one and differs from the other. Needs the extra
-        "local".
+        kept in memory, `stored_bytes` those that `migrate` keeps in the store for this model: the ones that saved least
+        for their bytes are erased, stale ones first. With `debug` every prompt with injected keys and values is also
+        run as text and without any memory, and `IntegrityError` raised unless it equals the one and differs from the
+        other. Needs the extra "local".
         """
         from memos_agents.models.huggingface import LocalModel
 
@@ -66,7 +70,7 @@ class Forms(Surface):
                 cache_dir=None if folder is None else Path(folder),
             )
         )
-        return MemoryModel(local, self._store, self._bound, ram_bytes=ram_bytes, debug=debug)
+        return MemoryModel(local, self._store, self._bound, ram_bytes=ram_bytes, stored_bytes=stored_bytes, debug=debug)
 
     def prompt(self, prompt: str | Sequence[Message], *, memories: Memories = (), model: MemoryModel) -> str:
         """The exact text that `model` would be run on; see `MemoryModel.prompt`."""
@@ -154,6 +158,8 @@ class Forms(Surface):
         manifest, data = activation.encode(
             held, fingerprint, name=local.name, sources=refs, begin=begin, precision=precision
         )
+        if model.stored_bytes is not None and len(data) > model.stored_bytes:
+            raise InvalidRequest(f"this cache has {len(data):,} bytes, more than stored_bytes={model.stored_bytes:,}")
         payload = ArtefactPayload(manifest=manifest, blobs={activation.FILE: vault.blobs.put(data)})
         now = store.now()
         activity = self._activity("prefill", actor, {"model": fingerprint.key, "tokens": len(held.ids)})
@@ -167,4 +173,35 @@ class Forms(Surface):
         write = Write(cube=cube, replaces=None if before is None else before.version)
         edges = tuple(Derivation(derived=cube.ref, source=ref) for ref in refs)
         store.commit(Commit(activity=activity, writes=(write,), derivations=edges))
-        return self._head(cube.id, scope)
+        made = self._head(cube.id, scope)
+        if model.stored_bytes is not None:
+            self._make_room(model, fingerprint.key[:32], made, model.stored_bytes)
+        return made
+
+    def _make_room(self, model: MemoryModel, key: str, kept: MemCube, budget: int) -> None:
+        """Erase the caches of `model` that are worth least until all are within `budget`; `kept` stays."""
+        named = self._bound or Scope.everything(self._store.tenant)
+        found: list[tuple[bool, float, MemCube, int]] = []
+        cursor = None
+        while True:
+            page = self.list(
+                scope=named, collection=CACHES, memory_types=[MemoryType.ACTIVATION], include_hidden=True, limit=1000,
+                cursor=cursor,
+            )  # fmt: skip
+            for cube in page:
+                if key in (cube.descriptive.key or "") and isinstance(cube.payload, ArtefactPayload):
+                    size = sum(ref.size_bytes for ref in cube.payload.blobs.values())
+                    saved = (1 + model.uses_of(cube.id)) * float(str(cube.payload.manifest.get("tokens", 0)))
+                    found.append((not cube.is_stale, saved / max(size, 1), cube, size))
+            cursor = page.cursor
+            if cursor is None:
+                break
+        left, worst = sum(size for *_, size in found), list[str]()
+        for _, _, cube, size in sorted(found, key=lambda each: (each[0], each[1], each[2].recorded_at)):
+            if left <= budget:
+                break
+            if cube.id != kept.id:
+                worst.append(cube.id)
+                left -= size
+        if worst:
+            self.erase(worst, agent="memos: budget of stored caches")

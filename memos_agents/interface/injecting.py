@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ from memos_agents.cube.canonical import canonical_json
 from memos_agents.cube.payload import ArtefactPayload
 from memos_agents.cube.scope import Scope
 from memos_agents.errors import IncompatibleModel, IntegrityError, NotFound
-from memos_agents.infrastructure.vault.blobs import FolderBlobs, checked_file
+from memos_agents.infrastructure.vault.blobs import SupportsFiles, checked_file
 from memos_agents.interface.asked import Asked, UsedMemory, precision_of, source_versions, stored_cache
 from memos_agents.interface.store import Store
 
@@ -32,6 +33,8 @@ class Injector:
         from memos_agents.memories.prefix_cache import PrefixCache
 
         self.local, self.cache, self.costs = local, PrefixCache(ram_bytes), Costs()
+        self.uses: Counter[str] = Counter()
+        """How often each stored cache was injected."""
         self._store, self._bound = store, bound
 
     def run(
@@ -140,6 +143,8 @@ class Injector:
         if not is_injected and not reason:
             reason = _NOT_FIRST
         self.costs.decided(reason)
+        if is_injected and each.cache is not None:
+            self.uses[each.cache.id] += 1
         return UsedMemory(
             id=each.cube.id, version=each.cube.version, asked_id=each.asked_id,
             form="activation" if is_injected else "plaintext", reason=reason,
@@ -178,7 +183,8 @@ class Injector:
         blobs = self._store.vault.blobs
         started = time.perf_counter()
         try:
-            tier: Tier = "file" if isinstance(blobs, FolderBlobs) else "store"
+            is_near = isinstance(blobs, SupportsFiles) and blobs.is_near(ref.sha256)
+            tier: Tier = "file" if is_near else "store"
             why_not = self.costs.why_not(tier, ref.size_bytes, cast("int", told.get("tokens") or 0))
             if why_not is not None and not each.is_named:
                 each.reason = why_not

@@ -40,9 +40,17 @@ class MemoryModel:
     """A local model that the memories of one store can enter. From `memos.model(...)`."""
 
     def __init__(
-        self, local: LocalModel, store: Store, bound: Scope | None, *, ram_bytes: int, debug: bool = False
+        self,
+        local: LocalModel,
+        store: Store,
+        bound: Scope | None,
+        *,
+        ram_bytes: int,
+        stored_bytes: int | None = None,
+        debug: bool = False,
     ) -> None:
         self.local = local
+        self.stored_bytes = stored_bytes
         self.debug = debug
         """Compare every injection with running the text, and with no memory: see `memos.model`."""
         self.calibration: Calibration | None = None
@@ -168,6 +176,10 @@ class MemoryModel:
     def costs(self) -> CostReport:
         """What was measured of running and reading, and how often what was decided."""
         return self._injector.costs.report()
+
+    def uses_of(self, cache_id: str) -> int:
+        """How often a stored cache was injected since the model was opened."""
+        return self._injector.uses[cache_id]
 
     def forget(self) -> None:
         """Drop everything that is kept in memory; called when something was erased."""

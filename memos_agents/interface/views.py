@@ -15,7 +15,7 @@ from memos_agents.interface.revising import Revising
 from memos_agents.interface.store import Store
 
 
-class Front(Chatting, Adding, Finding, Reading, Revising, Arranging, Forms):
+class Front(Chatting, Forms, Adding, Finding, Reading, Revising, Arranging):
     """Add, find, read, revise, arrange, change the form, chat, and hand out views."""
 
     def scoped(

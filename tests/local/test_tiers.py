@@ -16,7 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memos_agents import IntegrityError, MemOS, Scope
+from memos_agents import IntegrityError, InvalidRequest, MemOS, Scope
+from memos_agents.infrastructure.vault.blob_copies import CopiedBlobs
+from memos_agents.infrastructure.vault.blobs import MemoryBlobs
 from memos_agents.memories.costs import Costs
 from memos_agents.memories.prefix_cache import PrefixCache, size_of
 from memos_agents.models.huggingface import Held
@@ -252,3 +254,73 @@ def test_what_was_read_before_an_erasure_does_not_stay_after_it(memos: MemOS, ma
     local.prefill = erased_meanwhile
     model.logits(QUESTION, memories=[cube], reuse=True)
     assert model.cache_stats().entries == 0
+
+
+def test_stored_caches_keep_within_their_budget_and_the_used_ones_stay(memos: MemOS, make_small: Any) -> None:
+    local = make_small("llama")
+    cubes = memos.add([f"Mara keeps number {number:03} in the blue box." for number in range(12)], user_id="mara")
+    theirs = memos.add("João keeps nothing.", user_id="joao")[0]
+    (ref,) = memos.migrate(theirs, to="activation", model=memos.model(local)).payload.blobs.values()  # type: ignore[union-attr]
+    view = memos.scoped(user_id="mara")
+    model = view.model(local, stored_bytes=5 * ref.size_bytes + ref.size_bytes // 2)
+    first = view.migrate(cubes[0], to="activation", model=model)
+    for _ in range(3):
+        model.logits(QUESTION, memories=[first])
+    caches = [view.migrate(cube, to="activation", model=model) for cube in cubes[1:]]
+    left = [cube.id for cube in view.list(collection="activations")]
+    assert len(left) <= 5
+    assert {first.id, caches[-1].id} <= set(left), "the one that was used, and the one just made"
+    assert [cube.scope.user_id for cube in memos.list(user_id="joao", collection="activations")] == ["joao"]
+    gone = model.generate(QUESTION, memories=[caches[0].id], max_new_tokens=1)
+    assert [used.form for used in gone.memories] == ["none"]
+    with pytest.raises(InvalidRequest, match="more than stored_bytes"):
+        view.migrate(cubes[1], to="activation", model=view.model(local, stored_bytes=10))
+
+
+def test_bytes_in_an_object_store_are_fetched_once_and_gone_after_an_erasure(tmp_path: Path, make_small: Any) -> None:
+    import fsspec
+
+    far = fsspec.filesystem("memory")
+    far.store.clear()
+    address, local = "memory://bucket/kv", make_small("llama")
+    options: dict[str, Any] = {"embedder": "none", "blobs": address, "cache_dir": tmp_path / "here"}
+    with MemOS.open(tmp_path / "memos.db", **options) as memos:
+        model = memos.model(local)
+        cube = memos.add("Mara moved to Lisbon in May.", user_id="mara")[0]
+        cache = memos.migrate(cube, to="activation", model=model)
+        plain = model.logits(QUESTION, memories=[cube])
+        assert len(far.find("/bucket/kv")) == 1
+        assert not (tmp_path / "memos.db.blobs").exists()
+    for options["cache_dir"] in (tmp_path / "here", tmp_path / "elsewhere", None):  # near, far, far without copies
+        with MemOS.open(tmp_path / "memos.db", **options) as memos:
+            found = memos.model(local)
+            assert np.array_equal(found.logits(QUESTION, memories=[cache.id]), plain)
+            assert memos.verify().ok
+    copies = lambda place: [path for path in (tmp_path / place).rglob("*") if path.is_file()]  # noqa: E731
+    assert len(copies("here")) == len(copies("elsewhere")) == 1
+    damaged = copies("here")[0]
+    damaged.write_bytes(damaged.read_bytes()[:-9])  # a copy that is damaged is fetched again
+    with MemOS.open(tmp_path / "memos.db", **{**options, "cache_dir": tmp_path / "here"}) as memos:
+        assert np.array_equal(memos.model(local).logits(QUESTION, memories=[cache.id]), plain)
+        memos.erase(cube.id)
+        assert not far.find("/bucket/kv")
+        assert not copies("here")
+    with MemOS.open(tmp_path / "memos.db", **{**options, "cache_dir": tmp_path / "elsewhere"}):
+        assert not copies("elsewhere"), "what another machine erased is removed at the next opening"
+
+
+def test_copies_keep_within_their_budget(tmp_path: Path) -> None:
+    blobs = CopiedBlobs(MemoryBlobs(), tmp_path, 1_000)
+    refs = [blobs.put(bytes([number]) * 300) for number in range(10)]
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 1_000
+    assert [blobs.get(ref.sha256)[0] for ref in refs] == list(range(10))
+    assert blobs.checked_file(blobs.put(b"x" * 2_000).sha256) is None
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 1_000
+    kept = blobs.checked_file(refs[0].sha256)
+    assert kept is not None and kept.read_bytes() == bytes(300)
+
+
+@pytest.mark.parametrize("wrong", [{"blobs": ""}, {"blobs": "nosuch://x/y"}, {"blobs": "memory://x", "disk_bytes": -1}])
+def test_a_wrong_place_for_blobs_is_refused_in_words(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=r"blobs|disk_bytes"):
+        MemOS.open(tmp_path / "memos.db", embedder="none", **wrong)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from memos_agents.cube.payload import BlobRef
 from memos_agents.errors import BackendUnavailable, IntegrityError, NotFound
@@ -48,12 +48,25 @@ class BlobStore(Protocol):
     def size_bytes(self) -> int: ...
 
 
+@runtime_checkable
+class SupportsFiles(Protocol):
+    """A store whose bytes lie in files of this machine, or can be brought there."""
+
+    def checked_file(self, sha256: str) -> Path | None:
+        """The file, checked against its name; None if there is none. May fetch it."""
+        ...
+
+    def is_near(self, sha256: str) -> bool:
+        """Whether nothing has to be fetched."""
+        ...
+
+
 def checked_file(blobs: BlobStore, sha256: str) -> Path | None:
     """The file that holds a blob, for who maps it instead of reading it; None where a blob is no file.
 
     Its bytes are checked against its name the first time that this process sees it, and again when it was changed.
     """
-    return blobs.checked_file(sha256) if isinstance(blobs, FolderBlobs) else None
+    return blobs.checked_file(sha256) if isinstance(blobs, SupportsFiles) else None
 
 
 def open_blobs(url: str) -> BlobStore:
@@ -152,6 +165,9 @@ class FolderBlobs:
 
     def has(self, sha256: str) -> bool:
         return self._path(sha256).exists()
+
+    def is_near(self, sha256: str) -> bool:
+        return self.has(sha256)
 
     def names(self) -> Iterator[str]:
         for path in sorted(self._folder.glob("??/*")):
