@@ -53,10 +53,10 @@ $(UV) pip install --python $(1) --constraints $(VERSIONS) --build-constraints co
 touch $(1)/.installed
 endef
 
-.PHONY: help demo test test-neo4j-5 test-neo4j-fronts test-fast test-versions test-lowest check format bench docs constraints clean distclean install
+.PHONY: help demo test test-neo4j-5 test-neo4j-fronts test-fast test-versions test-lowest check format bench bench-activation docs constraints clean distclean install
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf '  make %-17s %s\n' "$$target" "$$text"; done
 
 demo: $(DEMO_VENV)/.installed ## Show memory working on a real conversation (no key, no network after set-up)
 	@$(DEMO_VENV)/bin/python cookbook/demo.py
@@ -91,6 +91,9 @@ format: .venv/.installed ## Format the code and repair what can be repaired
 
 bench: .venv/.installed ## Run the benchmarks quickly; ARGS= for the full ones, BENCH=file for one
 	@for script in $(BENCH); do echo "== $$script $(ARGS)"; $(BIN)/python "$$script" $(ARGS) || exit; done
+
+bench-activation: .venv/.installed ## Measure activation memory: equality, first token, bytes, composition
+	$(BIN)/python cookbook/benchmarks/activation.py $(if $(filter command line,$(origin ARGS)),$(ARGS))
 
 docs: .venv/.installed ## Write the reference to docs/api
 	$(BIN)/pdoc --output-directory docs/api memos_agents

@@ -48,7 +48,10 @@ def offline(tmp_path, monkeypatch):
     (guard / "sitecustomize.py").write_text(SITECUSTOMIZE, encoding="utf-8")
     for name in [name for name in os.environ if name.endswith("_API_KEY") or name.startswith("MEMOS_")]:
         monkeypatch.delenv(name)
-    settings = {"PYTHONPATH": str(guard), "HOME": str(tmp_path), "PYTHONWARNINGS": "default", "COLUMNS": "100"}
+    settings = {
+        "PYTHONPATH": str(guard), "HOME": str(tmp_path), "PYTHONWARNINGS": "default", "COLUMNS": "100",
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     return dict(os.environ)
