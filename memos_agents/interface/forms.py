@@ -106,7 +106,7 @@ class Forms(Finding, Revising):
 
         The new cube is an artefact of the version that it was made from: same owner and rights, stale when that
         changes, erased when that is erased. Asked again for the same version, model and precision it is the one that
-        is there. "exact" (the default) changes no logit; "int8" and "int4" take a quarter and a sixth of the bytes of
+        is there. "exact" (the default) changes no logit; "int8" and "int4" take a quarter and a seventh of the bytes of
         float32 (see `kv_codec`). One id gives a cube, several a list; each is durable when the next one is begun.
         `bundle` makes one cache of several memories of one owner, in the order of ids: short ones (under 64 tokens) are
         hardly worth one each, and within a bundle each knows those before it.

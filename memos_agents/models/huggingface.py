@@ -71,6 +71,9 @@ class LocalModel:
         self.lock = _lock_of(str(model.device))
         self.keeps_positions = fingerprints.keeps_positions(model.config)
         """Whether a key stays what it is when the prompt grows; else a prompt is one segment, and nothing is kept."""
+        told = getattr(model.config, "max_position_embeddings", None)
+        self.window: int | None = told if self.keeps_positions and isinstance(told, int) else None
+        """How many tokens the model was made for, prompt and answer; None if its configuration does not say."""
         self.turns: bool | None = None
         """Whether keys can be turned to another position; None until somebody asks (`composing.check_turns`)."""
         named = inspect.signature(model.forward).parameters
@@ -113,8 +116,13 @@ class LocalModel:
         marks: Sequence[int] = (),
         tools: Sequence[Tool] = (),
     ) -> Prompt:
-        """See `prompts.build`."""
+        """See `prompts.build`. Raises `InvalidRequest` if it leaves no room for an answer in the model's window."""
         built = prompts.build(self.tokenizer, prompt, block=block, marks=marks, tools=tools)
+        if self.window is not None and len(built.ids) >= self.window:
+            raise InvalidRequest(
+                f"the prompt has {len(built.ids):,} tokens, and {self.name!r} takes {self.window:,} with its answer; "
+                "give it fewer or shorter memories, or less of the conversation"
+            )
         if self.keeps_positions:
             return built
         return replace(built, ends=built.ends[-1:], marks=(None,) * len(built.marks))
@@ -210,7 +218,7 @@ class LocalModel:
             ):  # not in the middle of a letter
                 yield into.text[shown:]
                 shown = len(into.text)
-            if stop >= 0 or len(into.token_ids) == sampling.max_new_tokens:
+            if stop >= 0 or len(into.token_ids) == sampling.max_new_tokens or position + 1 == self.window:
                 break
             logits = self._step(token, position, state.cache)
             position += 1

@@ -374,3 +374,19 @@ def _saved(data: bytes, change: Any) -> bytes:
     change(tensors)
     found: bytes = save(tensors)
     return found
+
+
+def test_what_does_not_fit_the_window_is_refused_and_an_answer_ends_with_it(memos: MemOS, make_small: Any) -> None:
+    window = 450
+    model = memos.model(make_small("llama", max_position_embeddings=window))
+    long = memos.add("Mara moved to Lisbon in May. " * 60, user_id="mara")[0]
+    for call in (
+        lambda: model.generate(QUESTION, memories=[long]),
+        lambda: memos.migrate(long, to="activation", model=model),
+    ):
+        with pytest.raises(InvalidRequest, match="takes 450"):
+            call()
+    cube = memos.add(TEXTS[0], user_id="mara")[0]
+    said = model.generate(QUESTION, memories=[cube], max_new_tokens=1_000, temperature=1.0, seed=1)
+    assert said.timings is not None
+    assert said.timings.tokens_computed + len(said.token_ids) <= window
