@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Built: TypeAlias = "Callable[[str, Sequence[Asked]], Prompt]"
 """Makes the prompt of a question and memories."""
 
-STRATEGIES: Final = ("turned", "first 4", "first 16", "deviating 5%", "deviating 15%", "deviating 30%")
-"""From the cheapest to the dearest: nothing computed again, EPIC, CacheBlend."""
+STRATEGIES: Final = ("turned", "first 4", "attended 5%", "attended 10%", "first 16", "deviating 5%", "deviating 30%")
+"""From the cheapest to the dearest: nothing computed again; EPIC; what the question looks at; CacheBlend, which runs
+one layer and a half of all tokens first."""
 QUESTIONS: Final = ("What is said here, and when was it?", "Who is this about?")
 TOKENS: Final = 16
 """Of each answer."""
@@ -91,9 +92,12 @@ def strategy_of(calibration: Calibration | None, model: str) -> Strategy:
 
 def strategies() -> dict[str, Strategy]:
     """By name."""
-    from memos_agents.models.composing import first_tokens, most_deviating, nothing
+    from memos_agents.models.composing import first_tokens, most_attended, most_deviating, nothing
 
-    found = (nothing, first_tokens(4), first_tokens(16), *(most_deviating(share) for share in (0.05, 0.15, 0.3)))
+    found = (
+        nothing, first_tokens(4), most_attended(0.05), most_attended(0.1), first_tokens(16), most_deviating(0.05),
+        most_deviating(0.3),
+    )  # fmt: skip
     return dict(zip(STRATEGIES, found, strict=True))
 
 

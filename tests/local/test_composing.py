@@ -64,6 +64,23 @@ def test_the_tokens_picked_by_deviation_are_those_that_deviate(memos: MemOS, mak
     assert min(off[list(picked)]) >= max(off[others]) - 1e-6  # type: ignore[index]
 
 
+def test_what_the_question_looks_at_is_computed_again(memos: MemOS, each_model: LocalModel) -> None:
+    model = memos.model(each_model)
+    cubes = memos.add(TEXTS, user_id="mara")
+    prompt = model.built(QUESTION, model._asked(cubes)[0])
+    pieces = pieces_of(each_model, model.built, cubes, prompt)
+    used, covered = each_model.model.config._attn_implementation, everything(each_model, prompt, pieces)
+    picked = composing.most_attended(0.1)(each_model, prompt, pieces)
+    assert len(picked) == round(0.1 * len(covered))
+    assert set(picked) <= set(covered)
+    again = composing.composed(each_model, prompt, pieces, composing.most_attended(1.0))
+    assert np.abs(again.logits.numpy() - each_model.logits(prompt)).max() < 1e-3
+    assert each_model.model.config._attn_implementation == used
+    other = model.built("Ines has which animals?", model._asked(cubes)[0])
+    if each_model.name != "small mistral":  # its windows end before the other memories begin
+        assert composing.most_attended(0.1)(each_model, other, pieces) != picked
+
+
 @pytest.mark.parametrize(
     "changes",
     [
