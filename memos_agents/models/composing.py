@@ -86,12 +86,12 @@ def most_deviating(share: float) -> Strategy:
     return pick
 
 
-def most_attended(share: float, *, from_layer: float = 1 / 3) -> Strategy:
-    """This share of the covered tokens, those that the uncovered ones (the question) look at most, over all heads of
-    the layers after the first third. Costs a pass of the question.
+def most_attended(share: float, *, from_layer: float = 1 / 2) -> Strategy:
+    """This share of the covered tokens: those that give most to the uncovered ones (the question), by attention weight
+    times length of the value, over all heads of the layers after the first half. Costs a pass of the question.
 
-    Ours: what a token's keys are off by matters as far as somebody reads them. On SmolLM2-135M, 128-token memories, it
-    leaves at 4 % what `most_deviating` leaves at 23 %.
+    Ours: how far a token's keys and values are off matters as far as somebody reads them. On SmolLM2-135M and memories
+    of 128 tokens it leaves at 5 % about what `most_deviating` leaves at 23 %.
     """
 
     def pick(local: LocalModel, prompt: Prompt, pieces: Sequence[Piece]) -> list[int]:
@@ -103,14 +103,17 @@ def most_attended(share: float, *, from_layer: float = 1 / 3) -> Strategy:
         used = local.model.config._attn_implementation
         local.model.set_attn_implementation("eager")  # the only one that tells its weights
         try:
-            out, _ = _run(local, prompt, pieces, set(), output_attentions=True)
+            out, cache = _run(local, prompt, pieces, set(), output_attentions=True)
         finally:
             local.model.set_attn_implementation(used)
-        weights = out.attentions[int(from_layer * len(out.attentions)) :]
-        looks = torch.stack([each[0].float().sum((0, 1)) for each in weights]).sum(0)
-        at = torch.tensor(covered, device=looks.device)
+        given = 0
+        for number in range(int(from_layer * len(out.attentions)), len(out.attentions)):
+            weights, values = out.attentions[number][0].float().sum(1), cache.layers[number].values[0]
+            lengths = values.float().norm(dim=-1).repeat_interleave(weights.shape[0] // values.shape[0], 0)
+            given = given + (weights * lengths).sum(0)
+        at = torch.tensor(covered, device=local.model.device)
         count = max(1, round(share * len(covered)))
-        return sorted(at[looks[at].topk(count).indices].tolist())
+        return sorted(at[given[at].topk(count).indices].tolist())  # type: ignore[index]
 
     return pick
 
