@@ -7,11 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-ALSO_IN_SHORT_RUNS = frozenset(
-    {"test_one_store", "test_standard_suites", "test_many_conversations", "test_store_beside_upstream", "test_agents",
-     "test_session", "test_server"}
-)  # fmt: skip
-"""Files whose tests run on Neo4j in `make test` too; the others do in `make test-neo4j-fronts` (five minutes more)."""
+ALSO_IN_SHORT_RUNS = frozenset({"test_one_store", "test_standard_suites", "test_store_beside_upstream"})
+"""Files whose tests run on Neo4j in `make test` too; the others do in `make test-neo4j-fronts` (eight minutes more)."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -64,4 +64,4 @@ class TestLikeMemory(Neo4jMachine.TestCase):  # type: ignore[misc,name-defined] 
     """Random lives of a Neo4jVault beside a MemoryVault."""
 
 
-TestLikeMemory.settings = settings(max_examples=25, stateful_step_count=30)
+TestLikeMemory.settings = settings(max_examples=15, stateful_step_count=30)

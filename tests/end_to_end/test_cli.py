@@ -399,13 +399,15 @@ def test_a_closed_pipe_is_quiet(memos: Memos) -> None:
 
 
 def wait_until_it_waits(pid: int) -> None:
-    """Until the process has started up and sleeps, however slow the machine is."""
+    """Until the process has started up and sleeps, however slow the machine is: in a pipe, where the system tells."""
     stat, sleeping = Path(f"/proc/{pid}/stat"), 0
     if not stat.exists():
         time.sleep(5)
         return
-    while sleeping < 8:
+    while sleeping < 50:
         time.sleep(0.1)
+        if "pipe" in Path(f"/proc/{pid}/wchan").read_text():
+            return
         fields = stat.read_text().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
         sleeping = sleeping + 1 if fields[0] == "S" and ticks > 10 else 0
