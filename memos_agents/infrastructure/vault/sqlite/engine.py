@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from memos_agents.errors import BackendUnavailable, IntegrityError
 from memos_agents.infrastructure.vault.sqlite.opening import Durability, open_connection
+from memos_agents.infrastructure.vault.sqlite.waiting import Bell, Task, insist
 
 T = TypeVar("T")
 MAX_GROUP = 64
@@ -27,20 +28,6 @@ class Counters:
 
     commits: int = 0
     groups: int = 0
-
-
-class _Task(Generic[T]):
-    """One caller's work and, when `is_done`, what came of it. Woken undone, its caller leads the next group."""
-
-    __slots__ = ("error", "is_done", "prepare", "result", "woken", "work")
-
-    def __init__(self, work: Callable[[sqlite3.Connection], T], prepare: Callable[[], None] | None) -> None:
-        self.work = work
-        self.prepare = prepare
-        self.is_done = False
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self.woken = threading.Event()
 
 
 class Hooks(Protocol):
@@ -69,11 +56,11 @@ class Engine:
         self._hooks = hooks
         self._writers: dict[int, float] = {}
         self._counters = Counters()
-        self._tasks: deque[_Task[object]] = deque()
+        self._tasks: deque[Task[object]] = deque()
         self._expected = 1
-        self._company = threading.Event()
+        self._company = Bell()
         self._queueing = threading.Lock()
-        self._is_led = False
+        self._leader: Task[object] | None = None
         self._leading = threading.Lock()
         self._readers: deque[sqlite3.Connection] = deque()
         self._is_closed = False
@@ -90,21 +77,21 @@ class Engine:
         before, outside the transaction, when it is this caller's turn: threads that take turns in one of them compute
         faster than threads that fight for the interpreter's lock.
         """
-        task: _Task[object] = _Task(cast("Callable[[sqlite3.Connection], object]", work), prepare)
+        task: Task[object] = Task(cast("Callable[[sqlite3.Connection], object]", work), prepare)
         self._writers[threading.get_ident()] = time.monotonic()
         try:
             with self._queueing:
                 self._tasks.append(task)
-                if not self._is_led:
-                    task.woken.set()
-                    self._is_led = True
+                if self._leader is None:
+                    self._leader = task
+                    task.woken.ring()
                 if len(self._tasks) >= self._expected:
-                    self._company.set()
+                    self._company.ring()
             task.woken.wait()
             if not task.is_done:
-                self._lead()
+                self._lead(task)
         except BaseException:
-            self._abandon(task)
+            insist(lambda: self._abandon(task))
             raise
         if task.error is not None:
             raise task.error
@@ -180,47 +167,51 @@ class Engine:
             )
         return self._writer
 
-    def _abandon(self, task: _Task[object]) -> None:
-        """Take back work whose caller was interrupted while waiting, and hand on the lead if it was just given it."""
+    def _abandon(self, task: Task[object]) -> None:
+        """Take back work whose caller was interrupted, and end what it led. Done again, it changes nothing."""
         with self._queueing:
             if task in self._tasks:
                 self._tasks.remove(task)
-                if task.woken.is_set():
-                    self._hand_over()
+        self._end(task)
 
-    def _hand_over(self) -> None:
-        """Wake the next one in the queue to lead; call with `_queueing` held."""
-        self._is_led = bool(self._tasks)
-        if self._tasks:
-            self._tasks[0].woken.set()
-
-    def _lead(self) -> None:
-        group: list[_Task[object]] = []
+    def _lead(self, task: Task[object]) -> None:
         interruption: BaseException | None = None
         try:
             self._wait_for_company()
             with self._queueing:
-                group = [self._tasks.popleft() for _ in range(min(len(self._tasks), MAX_GROUP))]
+                for _ in range(min(len(self._tasks), MAX_GROUP)):
+                    task.group.append(self._tasks[0])
+                    self._tasks.popleft()
             with self._leading, self.translated():
-                interruption = self._run([task for task in group if self._is_prepared(task)])
-        except BaseException as error:  # whoever waits must learn that its work is not durable
-            self._hooks.end(is_committed=False)
-            lost = (
-                error if isinstance(error, Exception) else BackendUnavailable("the commit was interrupted; try again")
-            )
-            for task in group:
-                task.error = task.error or lost
-                task.result = None
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            with self._queueing:
-                self._hand_over()
-            for task in group:
-                task.is_done = True
-                task.woken.set()
+                interruption = self._run([each for each in task.group if self._is_prepared(each)])
+                task.is_committed = True
+        except Exception as error:  # noqa: BLE001  # whoever waits must learn that its work is not durable
+            for each in task.group:
+                each.error = each.error or error
+        self._end(task)
         if interruption is not None:
             raise interruption
+
+    def _end(self, task: Task[object]) -> None:
+        """Let the next one lead, then tell the group what came of it.
+
+        An interruption may break this off anywhere: `write` then does it again from the beginning.
+        """
+        with self._queueing:
+            while task.group and task.group[-1] in self._tasks:  # broken off while it was taken out
+                task.group.pop()
+            if self._leader is task:
+                self._leader = self._tasks[0] if self._tasks else None
+            if self._leader is not None:
+                self._leader.woken.ring()
+        if task.group and not task.is_committed:
+            self._hooks.end(is_committed=False)
+        for each in task.group:
+            if not task.is_committed and not each.is_done:
+                each.error = each.error or BackendUnavailable("the commit was interrupted; try again")
+                each.result = None
+            each.is_done = True
+            each.woken.ring()
 
     def _wait_for_company(self) -> None:
         """Give threads that wrote a moment ago a moment to join: an fsync costs more than the wait."""
@@ -236,10 +227,10 @@ class Engine:
             self._expected = min(recent, MAX_GROUP)
             if len(self._tasks) >= self._expected:
                 return
-            self._company.clear()
+            self._company.silence()
         self._company.wait(MAX_WAIT_SECONDS)
 
-    def _is_prepared(self, task: _Task[object]) -> bool:
+    def _is_prepared(self, task: Task[object]) -> bool:
         if task.prepare is not None:
             try:
                 task.prepare()
@@ -248,7 +239,7 @@ class Engine:
                 return False
         return True
 
-    def _run(self, group: list[_Task[object]]) -> BaseException | None:
+    def _run(self, group: list[Task[object]]) -> BaseException | None:
         """Do all of `group` in one transaction. If one of it fails, the transaction starts again without that one.
 
         Returns an interruption (Ctrl-C) that came while the transaction was becoming durable, which it then did.
@@ -278,7 +269,7 @@ class Engine:
                     connection.execute("ROLLBACK")
         return None
 
-    def _first_failure(self, connection: sqlite3.Connection, tasks: list[_Task[object]]) -> _Task[object] | None:
+    def _first_failure(self, connection: sqlite3.Connection, tasks: list[Task[object]]) -> Task[object] | None:
         for task in tasks:
             try:
                 task.result = task.work(connection)
