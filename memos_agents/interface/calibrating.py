@@ -19,7 +19,8 @@ from memos_agents.interface.store import Progress
 
 if TYPE_CHECKING:
     from memos_agents.models.composing import Piece, Strategy
-    from memos_agents.models.huggingface import LocalModel, Prefilled
+    from memos_agents.models.held import Prefilled
+    from memos_agents.models.huggingface import LocalModel
     from memos_agents.models.prompts import Prompt
 
 Built: TypeAlias = "Callable[[str, Sequence[Asked]], Prompt]"

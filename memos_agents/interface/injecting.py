@@ -18,7 +18,8 @@ from memos_agents.interface.store import Store
 if TYPE_CHECKING:
     from memos_agents.memories.costs import Tier
     from memos_agents.models.composing import Piece, Strategy
-    from memos_agents.models.huggingface import Held, LocalModel, Prefilled
+    from memos_agents.models.held import Held, Prefilled
+    from memos_agents.models.huggingface import LocalModel
     from memos_agents.models.prompts import Prompt
 
 INJECTED, COMPOSED = "its keys and values were injected", "its keys and values were composed with others': not exact"
@@ -168,6 +169,7 @@ class Injector:
     def _load(self, each: Asked, model: str, owner: str, epoch: int) -> Held | None:
         """The keys and values of a cache, from memory or from where it is kept; None if reading it does not pay."""
         from memos_agents.memories import activation
+        from memos_agents.models.room import with_room
 
         cache = each.cache
         assert cache is not None
@@ -190,7 +192,7 @@ class Injector:
                 each.reason = why_not
                 return None
             data = checked_file(blobs, ref.sha256) or blobs.get(ref.sha256)
-            held = activation.decode(data, told, self.local.model.dtype)
+            held = with_room(activation.decode(data, told, self.local.model.dtype))
         except (IntegrityError, NotFound) as error:
             raise IncompatibleModel(
                 "the stored cache is damaged or gone; migrate the memory again", field="file"

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from memos_agents.memories.costs import CostReport
     from memos_agents.memories.prefix_cache import CacheStats
     from memos_agents.models.generation import Timings
-    from memos_agents.models.huggingface import LocalModel, Prefilled
+    from memos_agents.models.held import Prefilled
+    from memos_agents.models.huggingface import LocalModel
     from memos_agents.models.prompts import Message, Prompt, Tool
 
 

@@ -17,7 +17,7 @@ from memos_agents.cube.memcube import VersionRef
 from memos_agents.errors import IncompatibleModel
 from memos_agents.memories import kv_codec
 from memos_agents.models.fingerprints import Fingerprint
-from memos_agents.models.huggingface import Held
+from memos_agents.models.held import Held
 from memos_agents.models.prompts import hash_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def check(manifest: Mapping[str, JSON], model: Fingerprint) -> str | None:
 def decode(data: bytes | Path, manifest: Mapping[str, JSON], dtype: torch.dtype) -> Held:
     """The inverse of `encode`. `IncompatibleModel` says what does not fit.
 
-    A file is mapped and copied to memory once: what holds the mapping itself dies with a file that gets shorter.
+    The tensors of a file are mapped, not read: copy them before they are kept, or a file that gets shorter kills the
+    process.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load
@@ -95,7 +96,7 @@ def decode(data: bytes | Path, manifest: Mapping[str, JSON], dtype: torch.dtype)
     try:
         if isinstance(data, Path):
             with safe_open(data, framework="pt") as file:
-                tensors: dict[str, Any] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         else:
             tensors = load(data)
     except (SafetensorError, OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from memos_agents.errors import IncompatibleModel, InvalidRequest
 if TYPE_CHECKING:
     import torch
 
-    from memos_agents.models.huggingface import Layers
+    from memos_agents.models.held import Layers
 
 Precision: TypeAlias = Literal["exact", "int8", "int4"]
 PRECISIONS: Final[tuple[str, ...]] = get_args(Precision)

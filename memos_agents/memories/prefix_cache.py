@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from memos_agents.models.huggingface import Held
+from memos_agents.models.held import Held
 from memos_agents.models.prompts import Prompt, hash_of
 
 DEFAULT_BYTES: Final = 512 * 2**20
@@ -137,5 +137,6 @@ class PrefixCache:
 
 
 def size_of(held: Held) -> int:
-    """Bytes of its tensors."""
-    return sum(part.element_size() * part.nelement() for layer in held.layers for part in layer)
+    """Bytes of its tensors, with the room behind them."""
+    whole = (len(held.ids) + held.room) / len(held.ids)
+    return round(whole * sum(part.element_size() * part.nelement() for layer in held.layers for part in layer))

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from memos_agents.errors import InvalidRequest
-from memos_agents.models.huggingface import Held, LocalModel, Prefilled
+from memos_agents.models.held import Held, Prefilled
+from memos_agents.models.huggingface import LocalModel
 from memos_agents.models.prompts import Prompt
 
 if TYPE_CHECKING:

@@ -10,49 +10,27 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memos_agents.errors import IncompatibleModel, InvalidRequest
-from memos_agents.models import fingerprints, hub, loading, prompts
-from memos_agents.models.attention import share_keys_and_values
+from memos_agents.models import fingerprints, hub, loading, prompts, room
+from memos_agents.models.attention import NAME, share_keys_and_values
 from memos_agents.models.fingerprints import Fingerprint
 from memos_agents.models.generation import Generated, Sampling, Timings, chooser
+from memos_agents.models.held import Held, Prefilled
 from memos_agents.models.prompts import Message, Prompt, Tool
 
 if TYPE_CHECKING:
     import torch
 
-Layers: TypeAlias = "Sequence[tuple[torch.Tensor, torch.Tensor]]"
-"""Keys and values of each layer, both of shape (key-value heads, tokens, head dimension), keys after RoPE."""
-
 _LOCKS: dict[str, threading.RLock] = {}
 _LOCKS_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Keys and values of the first tokens of a prompt: of exactly these `ids`, from position 0, cut at these `ends`."""
-
-    ids: tuple[int, ...]
-    ends: tuple[int, ...]
-    layers: Layers
-
-
-@dataclass(slots=True)
-class Prefilled:
-    """A prompt that went through the model: the next token's logits (vocabulary,), and the cache to go on from."""
-
-    logits: torch.Tensor
-    cache: Any
-    tokens_reused: int
-    tokens_computed: int
-    kept: Held | None = None
 
 
 class LocalModel:
@@ -145,14 +123,21 @@ class LocalModel:
         import torch
 
         begin = reusable(prompt, held)
+        borrows = (
+            keep <= begin
+            and room.fits(held, begin, len(prompt.ids) - begin, self.model.device)
+            and self.model.config._attn_implementation in ("sdpa", NAME)  # of these strides change no bit
+        )
         with self.lock, torch.no_grad():
-            cache = self._cache(held, begin)
+            cache = room.borrowed(held) if borrows and held is not None else self._cache(held, begin)
             out: Any = None
             computed = begin
             for end in prompt.ends:
                 if end > computed:
                     out = self.forward(prompt.ids[computed:end], computed, cache)
                     computed = end
+            if borrows and held is not None:
+                room.settle(cache, held)
             ends = tuple(end for end in prompt.ends if end <= keep)
             kept = _held(cache, prompt.ids[:keep], ends) if keep else None
             return Prefilled(out.logits[0, -1].float(), cache, begin, len(prompt.ids) - begin, kept)

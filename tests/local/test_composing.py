@@ -77,7 +77,7 @@ def test_what_the_question_looks_at_is_computed_again(memos: MemOS, each_model: 
     assert np.abs(again.logits.numpy() - each_model.logits(prompt)).max() < 1e-3
     assert each_model.model.config._attn_implementation == used
     other = model.built("Ines has which animals?", model._asked(cubes)[0])
-    if each_model.name != "small mistral":  # its windows end before the other memories begin
+    if each_model.name in ("small llama", "small qwen3", "small phi3"):  # the others see mostly what is near
         assert composing.most_attended(0.1)(each_model, other, pieces) != picked
 
 

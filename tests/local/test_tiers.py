@@ -21,7 +21,7 @@ from memos_agents.infrastructure.vault.blob_copies import CopiedBlobs
 from memos_agents.infrastructure.vault.blobs import MemoryBlobs
 from memos_agents.memories.costs import Costs
 from memos_agents.memories.prefix_cache import PrefixCache, size_of
-from memos_agents.models.huggingface import Held
+from memos_agents.models.held import Held
 from memos_agents.models.prompts import Prompt
 from memos_agents.testing import HashEmbedder
 
