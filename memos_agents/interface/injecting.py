@@ -103,7 +103,7 @@ class Injector:
             mark = prompt.marks[place] or 0
             if not mark:
                 break
-        return (len(prompt.ids) if reuse else prompt.cut_before(mark)), sorted(precisions)
+        return (prompt.lasting if reuse else prompt.cut_before(mark)), sorted(precisions)
 
     def _pieces(self, prompt: Prompt, asked: Sequence[Asked], model: str, owner: str, epoch: int) -> list[Piece]:
         """Those of the prompt's tokens that caches hold, wherever they stand."""

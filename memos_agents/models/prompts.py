@@ -42,6 +42,12 @@ class Prompt:
     marks: tuple[int | None, ...] = ()
     begin: int | None = None
 
+    @property
+    def lasting(self) -> int:
+        """How many tokens a continuation can find again: all, if the last segment is long enough for a cut there."""
+        last = self.ends[-2] if len(self.ends) > 1 else 0
+        return len(self.ids) if len(self.ids) - last >= LEAST_SEGMENT else last
+
     def cut_before(self, place: int) -> int:
         """The last end of a segment, short of the last segment's, at or before `place`; 0 if there is none."""
         return max((end for end in self.ends[:-1] if end <= place), default=0)

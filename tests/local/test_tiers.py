@@ -324,3 +324,16 @@ def test_copies_keep_within_their_budget(tmp_path: Path) -> None:
 def test_a_wrong_place_for_blobs_is_refused_in_words(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"blobs|disk_bytes"):
         MemOS.open(tmp_path / "memos.db", embedder="none", **wrong)
+
+
+def test_questions_about_the_same_memories_share_what_is_kept(memos: MemOS, make_small: Any) -> None:
+    local = make_small("llama")
+    model = memos.model(local)
+    cubes = memos.add(["Mara moved to Lisbon in May.", "Her sister has a red bicycle and a black cat."], user_id="mara")
+    sizes = []
+    for question in ("Where?", "Who?", "What?"):
+        found = model.logits(question, memories=cubes, reuse=True)
+        assert np.array_equal(found, model.logits(question, memories=cubes))
+        sizes.append(model.cache_stats().size_bytes)
+    assert len(set(sizes)) == 1, "each question kept a copy of its own"
+    assert model.cache_stats().entries == 1
