@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from memos_agents.cube.payload import BlobRef
 from memos_agents.errors import BackendUnavailable, IntegrityError, NotFound
 from memos_agents.infrastructure.vault.blobs import BlobStore, FolderBlobs
 
+_AT_ONCE: Final = 16
 DISK_BYTES: Final = 4 * 2**30
 """Default budget of the copies."""
 
@@ -27,7 +29,13 @@ class CopiedBlobs:
         self._folder = folder
         self._lock = threading.Lock()
         self._near.clear_staging()
-        self._near.delete([name for name in self._near.names() if not far.has(name)])
+        here = list(self._near.names())
+        try:
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                is_there = list(pool.map(far.has, here))
+        except OSError as error:
+            raise BackendUnavailable(f"the store of payload bytes cannot be reached: {error}") from error
+        self._near.delete([name for name, is_kept in zip(here, is_there, strict=True) if not is_kept])
 
     def put(self, data: bytes) -> BlobRef:
         ref = self._far.put(data)
