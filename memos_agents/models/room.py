@@ -53,7 +53,7 @@ def settle(cache: Any, held: Held) -> None:
 
 def _roomy(part: torch.Tensor) -> torch.Tensor:
     heads, count, width = part.shape
-    found = part.new_zeros(heads, count + ROOM, width)
+    found = part.new_empty(heads, count + ROOM, width)
     found[:, :count] = part
     return found[:, :count]
 
