@@ -415,7 +415,12 @@ def wait_until_it_waits(pid: int) -> None:
 
 def test_ctrl_c_is_one_line(memos: Memos) -> None:
     add(memos, "something")
-    process = subprocess.Popen(command("add", "-", "--user", "mara"), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command("add", "-", "--user", "mara"),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # ignored after "&"
+    )
     wait_until_it_waits(process.pid)  # for stdin; earlier would only hit the start of Python
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
