@@ -19,6 +19,8 @@ _SAYS_NOTHING: Final = frozenset(
     {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_attn_implementation",
      "attn_implementation", "quantization_config", "return_dict", "output_attentions", "output_hidden_states"}
 )  # fmt: skip
+_ADAPTER_NAMES: Final = "adapter_layer_names"
+"""By this attribute peft's layers say which of their parameters are an adapter's."""
 _SAMPLE: Final = 4096
 
 
@@ -60,10 +62,13 @@ def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> F
 def weights_digest(model: PreTrainedModel, *, sample: int | None = _SAMPLE) -> str:
     """Of names, shapes and bytes of all tensors but adapters'; of the first `sample` bytes of each: 2 ms for 272."""
     digest = hashlib.sha256()
+    adapters = tuple(
+        f"{place}.{name}" for place, module in model.named_modules() for name in getattr(module, _ADAPTER_NAMES, ())
+    )
     named = {
         name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
         for name, tensor in model.state_dict().items()
-        if ".lora_" not in name
+        if not name.startswith(adapters)
     }
     for name, tensor in sorted(named.items()):
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
@@ -72,16 +77,17 @@ def weights_digest(model: PreTrainedModel, *, sample: int | None = _SAMPLE) -> s
 
 
 def adapter_digest(model: Any) -> str:
-    """Of the LoRA layers (peft) that take part in a forward call now; "none" if none does."""
+    """Of the adapters (peft: LoRA, IA3, ...) that take part in a forward call now; "none" if none does."""
     digest, is_any = hashlib.sha256(), False
     for place, module in model.named_modules():
-        if not hasattr(module, "lora_A") or module.disable_adapters:
+        kinds = getattr(module, _ADAPTER_NAMES, ())
+        if not kinds or module.disable_adapters:
             continue
         active = set(module.active_adapters)
         for name, part in module.named_parameters():
-            if name.startswith("lora_") and not active.isdisjoint(name.split(".")):
+            if name.startswith(kinds) and not active.isdisjoint(name.split(".")):
                 is_any = True
-                scaling = {each: module.scaling.get(each) for each in sorted(active)}
+                scaling = {each: getattr(module, "scaling", {}).get(each) for each in sorted(active)}
                 told = (place.removeprefix("base_model.model."), name, scaling, tuple(part.shape), part.dtype)
                 digest.update(repr(told).encode())
                 digest.update(_bytes_of(part, None).data)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from memos_agents import IncompatibleModel, InvalidRequest, MemoryType, MemOS, NotFound
+from memos_agents import IncompatibleModel, IntegrityError, InvalidRequest, MemoryType, MemOS, NotFound
 from memos_agents.cube.payload import ArtefactPayload
+from memos_agents.infrastructure.vault.blob_copies import CopiedBlobs
+from memos_agents.infrastructure.vault.blobs import FolderBlobs, MemoryBlobs
 from memos_agents.memories import activation
 from memos_agents.models.huggingface import LocalModel
 
@@ -204,6 +206,10 @@ def test_a_changed_manifest_is_refused(make_small: Any, mutation: str) -> None:
     assert refused.value.details["field"]
 
 
+def _swap(tensors: Any) -> None:
+    tensors["v.0"], tensors["v.1"] = tensors["v.1"], tensors["v.0"]
+
+
 FILES: dict[str, Any] = {
     "truncated": lambda data: data[:-100],
     "header only": lambda data: data[:200],
@@ -233,14 +239,22 @@ def test_another_adapter_is_no_error_but_a_reason(make_small: Any) -> None:
     assert "adapter" in str(activation.check(manifest, replace(local.fingerprint, adapter="0" * 64)))
 
 
-def test_an_active_adapter_is_part_of_what_a_cache_is_made_by(memos: MemOS, make_small: Any) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3"])
+def test_an_active_adapter_is_part_of_what_a_cache_is_made_by(memos: MemOS, make_small: Any, kind: str) -> None:
+    """Of any kind: switched on or off it leaves every weight as it was, and a cache of the other state is wrong."""
+    from peft import IA3Config, LoraConfig, inject_adapter_in_model
+
+    config: Any = (
+        IA3Config(target_modules=["k_proj"], feedforward_modules=[], init_ia3_weights=False)
+        if kind == "ia3"
+        else LoraConfig(r=2, target_modules=["k_proj"], init_lora_weights=False, use_dora=kind == "dora")
+    )
 
     local = make_small("llama")
     model, cube = memos.model(local), memos.add(TEXTS[0], user_id="mara")[0]
     cache = memos.migrate(cube, to="activation", model=model)
     plain = model.logits(QUESTION, memories=[cube])
-    inject_adapter_in_model(LoraConfig(r=2, target_modules=["k_proj"], init_lora_weights=False), local.model)
+    inject_adapter_in_model(config, local.model)
     adapted = model.logits(QUESTION, memories=[cube])
     assert np.abs(adapted - plain).max() > 1e-3, "the adapter must matter"
     with_cache = model.generate(QUESTION, memories=[cache], max_new_tokens=1)
@@ -251,10 +265,41 @@ def test_an_active_adapter_is_part_of_what_a_cache_is_made_by(memos: MemOS, make
     assert np.array_equal(model.logits(QUESTION, memories=[own]), adapted)
     assert model.generate(QUESTION, memories=[own], max_new_tokens=1).memories[0].form == "activation"
     for module in local.model.modules():
-        if hasattr(module, "lora_A"):
+        if hasattr(module, "adapter_layer_names"):
             module.enable_adapters(False)
     assert np.array_equal(model.logits(QUESTION, memories=[cache]), plain)
     assert model.generate(QUESTION, memories=[cache], max_new_tokens=1).memories[0].form == "activation"
+
+
+@pytest.mark.parametrize("wrong", ["swapped", "elsewhere", "another cache's"])
+def test_a_file_that_is_whole_but_not_the_one_is_refused(tmp_path: Path, make_small: Any, wrong: str) -> None:
+    """Its shapes and tokens fit, so only its name, the hash of its bytes, tells."""
+    with MemOS.open(tmp_path / "memos.db", embedder="none") as memos:
+        local = make_small("llama")
+        cube = memos.add(TEXTS[0], user_id="mara")[0]
+        cache = memos.migrate(cube, to="activation", model=memos.model(local))
+        (ref,) = cache.payload.blobs.values()  # type: ignore[union-attr]
+        (file,) = [path for path in tmp_path.rglob("*") if path.name == ref.sha256]
+        swapped = _saved(file.read_bytes(), _swap)
+        if wrong == "swapped":
+            file.write_bytes(swapped)
+        elif wrong == "another cache's":
+            file.write_bytes(file.read_bytes()[:-4] + bytes(4))
+        else:
+            outside = tmp_path / "outside"
+            outside.write_bytes(swapped)
+            file.unlink()
+            file.symlink_to(outside)
+        with pytest.raises(IncompatibleModel):
+            memos.model(local).logits(QUESTION, memories=[cache])
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "A" * 64, "ab/" + "c" * 61, ""])
+def test_a_name_that_leads_out_of_the_folder_is_no_blob(tmp_path: Path, name: str) -> None:
+    blobs = CopiedBlobs(MemoryBlobs(), tmp_path)
+    for ask in (FolderBlobs(tmp_path).get, FolderBlobs(tmp_path).checked_file, blobs.get, blobs.checked_file):
+        with pytest.raises(IntegrityError):
+            ask(name)
 
 
 def test_a_damaged_blob_is_refused_and_the_text_still_works(tmp_path: Path, make_small: Any) -> None:
