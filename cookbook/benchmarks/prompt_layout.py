@@ -38,7 +38,7 @@ from rich.table import Table
 
 from memos_agents import MemOS
 from memos_agents.connectors.openai import with_memory
-from memos_agents.interface.recall import MAX_TOKENS, extended, render
+from memos_agents.interface.recall import MAX_TOKENS, fitting, render
 from memos_agents.testing.retrieval_data import read_cases
 
 TALK = Path(__file__).parents[1] / "conversations" / "lisbon.jsonl"
@@ -183,7 +183,12 @@ def speaker(
         if name == "id":
             cubes.sort(key=lambda cube: cube.id)
         if name == "grows":
-            cubes = extended(shown, cubes, max_tokens=max_tokens)
+            both = fitting([*shown, *cubes], max_tokens=None)
+            cubes = (
+                both
+                if len(fitting(both, max_tokens=max_tokens)) == len(both)
+                else fitting(cubes, max_tokens=max_tokens)
+            )
             shown[:] = cubes
         system = f"{messages[0]['content']}\n\n{render(cubes, max_tokens=max_tokens)}".rstrip()
         told = [{"role": "system", "content": system}, *messages[1:]]

@@ -9,7 +9,7 @@ the same version is always the same bytes. No framework is imported.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from memos_agents.cube.canonical import JSON
@@ -24,7 +24,7 @@ from memos_agents.interface.results import Hit
 from memos_agents.interface.views import ScopedMemOS
 
 __all__ = [
-    "MAX_TOKENS", "AnyAsync", "AnyMemOS", "AnySync", "Fronts", "Views", "estimate_tokens", "extended", "fitting",
+    "MAX_TOKENS", "AnyAsync", "AnyMemOS", "AnySync", "Fronts", "Views", "estimate_tokens", "fitting",
     "fronts_of", "on_thread", "render", "still_current", "told", "tool_answer", "view_of",
 ]  # fmt: skip
 
@@ -103,25 +103,6 @@ def render(
     over. Appending to `found` appends to the block: its lines do not change, only its end moves.
     """
     return framed([quote(cube) for cube in fitting(found, max_tokens=max_tokens, count_tokens=count_tokens)])
-
-
-def extended(
-    shown: Sequence[MemCube],
-    found: Iterable[Hit | MemCube],
-    *,
-    max_tokens: int | None = MAX_TOKENS,
-    count_tokens: Callable[[str], int] | None = None,
-) -> list[MemCube]:
-    """What a session's next block holds: what it held (`shown`, from `still_current`), then what is new in `found`.
-
-    So a server's prefix cache keeps hitting while a session goes on. Once all of it no longer fits the budget the
-    block begins anew with `found` alone, which costs one miss and forgets nothing that was asked for now.
-    """
-    new = list(found)
-    both = fitting([*shown, *new], max_tokens=None)
-    if len(fitting(both, max_tokens=max_tokens, count_tokens=count_tokens)) == len(both):
-        return both
-    return fitting(new, max_tokens=max_tokens, count_tokens=count_tokens)
 
 
 def still_current(view: AnySync, refs: Iterable[str]) -> list[MemCube]:

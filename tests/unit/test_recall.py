@@ -17,7 +17,6 @@ from memos_agents.cube.payload import TextPayload
 from memos_agents.interface.quoting import PREAMBLE, quote
 from memos_agents.interface.recall import (
     estimate_tokens,
-    extended,
     fitting,
     fronts_of,
     on_thread,
@@ -87,22 +86,6 @@ def test_the_block_keeps_its_budget(texts: list[str], budget: int) -> None:
     assert estimate_tokens(render(cubes, max_tokens=budget)) <= budget
     shown = fitting(cubes, max_tokens=budget)
     assert [cube.id for cube in shown] == sorted(cube.id for cube in shown)
-
-
-@given(st.lists(st.integers(0, 9), max_size=12), st.lists(st.integers(0, 9), max_size=6))
-def test_a_session_appends(shown: list[int], found: list[int]) -> None:
-    cubes = [cube_of(f"fact {number}", number) for number in range(10)]
-    before = fitting([cubes[number] for number in shown], max_tokens=None)
-    after = extended(before, [cubes[number] for number in found], max_tokens=None)
-    assert after[: len(before)] == before
-    assert {cube.id for cube in after} == {f"id{number}" for number in (*shown, *found)}
-    assert render(after, max_tokens=None).startswith(render(before, max_tokens=None).removesuffix("\n</memories>"))
-
-
-def test_over_budget_the_session_begins_anew() -> None:
-    old, new = cube_of("old " * 50, 1), cube_of("new " * 50, 2)
-    assert extended([old], [new], max_tokens=150) == [new]
-    assert extended([old], [new], max_tokens=400) == [old, new]
 
 
 @pytest.mark.parametrize("budget", [-1, 1.5, True])
